@@ -15,6 +15,7 @@ import {
 import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
 import { OtherServerError, DeniedError } from "../source/source.ts";
 import type { Session } from "../source/session-keeper.ts";
+import { readInTurns } from "./reading.ts";
 
 export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
   /** kombu's transport options `master_name` and `sentinel_kwargs`. */
@@ -144,6 +145,7 @@ export class RedisSession implements Session {
     if (patterns.length > 0) await this.#redis.psubscribe(...patterns);
     if (channels.length > 0) await this.#redis.subscribe(...channels);
     this.#subscribedAt = performance.now();
+    readInTurns(this.#redis.stream);
   }
 
   /** Resolves when Redis sends nothing more and everything it sent was handed over. */
