@@ -2,7 +2,7 @@
 import { toError } from "./errors.ts";
 
 export interface RepeatOptions {
-  /** From the end of one run to the start of the next. */
+  /** From the end of one run to the start of the next. From half a second on, up to a quarter of a second more or less: see `untilBeat`. */
   readonly everyMs: number | (() => number);
   /** When the first run starts. Default: after `everyMs`. */
   readonly first?: "now" | "later";
@@ -39,7 +39,7 @@ export class Repeat {
   #wait(): void {
     if (this.#stopped.signal.aborted) return;
     const { everyMs } = this.#options;
-    this.#timer = setTimeout(() => this.#run(), typeof everyMs === "number" ? everyMs : everyMs()).unref();
+    this.#timer = setTimeout(() => this.#run(), untilBeat(typeof everyMs === "number" ? everyMs : everyMs())).unref();
   }
 
   #run(): void {
@@ -53,4 +53,13 @@ export class Repeat {
       this.#options.onError?.(toError(thrown));
     }
   }
+}
+
+const BEAT_MS = 500;
+
+/** About so many milliseconds: until one of the moments that all periodic work of a process shares. Waking up costs more than most of this work. */
+function untilBeat(ms: number): number {
+  if (ms < BEAT_MS) return ms;
+  const now = performance.now();
+  return Math.round((now + ms) / BEAT_MS) * BEAT_MS - now;
 }

@@ -21,6 +21,33 @@ it("runs after each interval, and at once if requested", async () => {
   expect(runs).toHaveLength(4);
 });
 
+it("wakes the process up once for all work with intervals of half a second or more", async () => {
+  const runs: string[] = [];
+  const note = (name: string) => () => void runs.push(`${name} at ${Math.round(performance.now())}`);
+  const every = (everyMs: number): Repeat => new Repeat(note(String(everyMs)), { everyMs });
+  await vi.advanceTimersByTimeAsync(1_000 - (performance.now() % 1_000));
+  const beganAt = performance.now();
+  const repeats = [every(1_000)];
+  await vi.advanceTimersByTimeAsync(130);
+  repeats.push(every(1_000));
+  await vi.advanceTimersByTimeAsync(60);
+  repeats.push(every(500));
+  await vi.advanceTimersByTimeAsync(2_000);
+  const at = (ms: number): number => beganAt + ms;
+  expect(new Set(runs)).toEqual(
+    new Set([
+      `500 at ${at(500)}`,
+      `500 at ${at(1_000)}`,
+      `1000 at ${at(1_000)}`,
+      `500 at ${at(1_500)}`,
+      `500 at ${at(2_000)}`,
+      `1000 at ${at(2_000)}`,
+    ]),
+  );
+  expect(runs).toHaveLength(8);
+  for (const repeat of repeats) await repeat.stop();
+});
+
 it("starts the interval at the end of a run, so that runs never overlap", async () => {
   let running = 0;
   const repeat = new Repeat(
