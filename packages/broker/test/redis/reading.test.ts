@@ -4,6 +4,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { readInTurns } from "../../src/redis/reading.ts";
 
+async function turnsOfEventLoop(): Promise<void> {
+  for (let count = 0; count < 200; count += 1) await turn();
+}
+
 describe("reading in turns", () => {
   let server: Server;
   let sender: Socket;
@@ -29,10 +33,6 @@ describe("reading in turns", () => {
 
   async function send(text: string): Promise<void> {
     await new Promise((resolve) => sender.write(text, resolve));
-  }
-
-  async function turnsOfEventLoop(): Promise<void> {
-    for (let count = 0; count < 200; count += 1) await turn();
   }
 
   it("leaves what arrives during a pause in the socket, and then reads it at once", async () => {
