@@ -1,12 +1,13 @@
 /** Reads a socket in few turns: while little arrives, several messages at once, because waking up for each costs more than the message itself. */
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 
 /** Far less than a batch waits. What arrives meanwhile waits in the socket, and in Redis: it keeps 8 MB for a subscriber for a minute, and 32 MB at most. */
 const PAUSE_MS = 50;
-/** Node.js reads no more at once. As long as it reads so much, more is waiting. */
-const FULL_READ_BYTES = 65_536;
-const FULL_TLS_READ_BYTES = 16_384;
+/**
+ * A turn that has read so much may have left more. Over TLS and Unix sockets a read may be small although more is waiting: each record of TLS, and what
+ * fits into the buffer of a Unix socket. So all reads of a turn count together, and the limit is far below what one turn can read.
+ */
+const MANY_BYTES = 16_384;
 
 /** Node.js' internal part of a socket. The public `pause()` still reads, and wakes up for, the next 16 KiB. */
 interface Handle {
@@ -14,20 +15,20 @@ interface Handle {
   readStop(): void;
 }
 
-/** From the next data on, pauses after each read that takes all that is there. */
+/** From the next data on, pauses after each turn of the event loop that takes all that is there. */
 export function readInTurns(socket: Socket): void {
-  const fullBytes = socket instanceof TLSSocket ? FULL_TLS_READ_BYTES : FULL_READ_BYTES;
-  let isPausing = false;
-  const goOn = (): void => {
-    isPausing = false;
-    handleOf(socket)?.readStart();
-  };
-  socket.on("data", ({ length }: Buffer) => {
-    // TLS hands over the rest of what it has decrypted.
-    if (isPausing || length >= fullBytes) return;
-    isPausing = true;
+  let bytes = 0;
+  const goOn = (): void => handleOf(socket)?.readStart();
+  const endTurn = (): void => {
+    const isAll = bytes < MANY_BYTES;
+    bytes = 0;
+    if (!isAll) return;
     handleOf(socket)?.readStop();
     setTimeout(goOn, PAUSE_MS);
+  };
+  socket.on("data", ({ length }: Buffer) => {
+    if (bytes === 0) setImmediate(endTurn);
+    bytes += length;
   });
 }
 

@@ -11,7 +11,7 @@ import { type Broadcast, type EventSource, type OnMessage, type SourceContext, s
 
 export interface RedisOptions extends RedisSubscription {
   /**
-   * Limit on buffered messages that the receiver has not processed yet. The socket is always read at once, because Redis disconnects a subscriber
+   * Limit on buffered messages that the receiver has not processed yet. The socket is read even when it is reached, because Redis disconnects a subscriber
    * that reads too slowly (`client-output-buffer-limit pubsub`).
    */
   readonly bufferMaxBytes: number;
