@@ -1,9 +1,8 @@
 /** Keeps our queue from expiring while we are connected but not consuming: RabbitMQ considers a queue without a consumer unused. */
 import { Repeat } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
-import { NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./topology.ts";
+import { ACCESS_REFUSED, NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./topology.ts";
 
-/** Limit on the interval of checks that the queue exists. */
 const MAX_CHECK_MS = 30_000;
 /**
  * Limit on the interval of uses. Each use counts as a delivery of the first message, and RabbitMQ 4.0 to 4.2 drop a message after 20 deliveries from a
@@ -18,6 +17,8 @@ export interface KeepAliveOptions {
   readonly isConsuming: () => boolean;
   /** The queue is missing, or the broker refuses something else. */
   readonly onLost: (reason: Error) => void;
+  /** Limit on the interval of checks that the queue exists. */
+  readonly maxCheckMs?: number;
 }
 
 export class KeepAlive {
@@ -30,9 +31,9 @@ export class KeepAlive {
   constructor(options: KeepAliveOptions) {
     this.#options = options;
     // A third of the expiry, so that one renewal may be late.
-    const { queueExpiresMs } = options.topology;
-    this.#useMs = Math.min(queueExpiresMs / 3, MAX_USE_MS);
-    this.#repeat = new Repeat(() => this.#renew(), { everyMs: Math.min(queueExpiresMs / 3, MAX_CHECK_MS), onError: options.onLost });
+    const { topology, onLost, maxCheckMs = MAX_CHECK_MS } = options;
+    this.#useMs = Math.min(topology.queueExpiresMs / 3, MAX_USE_MS);
+    this.#repeat = new Repeat(() => this.#renew(), { everyMs: Math.min(topology.queueExpiresMs / 3, maxCheckMs), onError: onLost });
   }
 
   stop(): void {
@@ -49,8 +50,12 @@ export class KeepAlive {
     else await this.#check();
   }
 
+  /**
+   * RabbitMQ 4.2.6 and 4.3.0 refuse this without the permission to configure the queue. Then only the repeated binding (binding.ts) and the next use show
+   * that the queue is missing.
+   */
   async #check(): Promise<void> {
-    await this.#attempt((channel, queue) => channel.checkQueue(queue));
+    await this.#attempt((channel, queue) => channel.checkQueue(queue), ACCESS_REFUSED);
   }
 
   /**
@@ -66,10 +71,10 @@ export class KeepAlive {
     this.#usedAt = Date.now();
   }
 
-  async #attempt(step: (channel: Channel, queue: string) => Promise<unknown>): Promise<void> {
+  async #attempt(step: (channel: Channel, queue: string) => Promise<unknown>, tolerated?: number): Promise<void> {
     const { connection, topology } = this.#options;
     const failed = await attempt(connection, (channel) => step(channel, topology.queue));
-    if (failed === undefined) return;
+    if (failed === undefined || (tolerated !== undefined && failed.code === tolerated)) return;
     throw failed.code === NOT_FOUND ? new QueueLostError("our queue is missing (was it deleted?)", { cause: failed }) : failed;
   }
 }

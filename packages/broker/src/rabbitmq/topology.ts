@@ -48,16 +48,19 @@ export class QueueLostError extends Error {
  * Declares the queue if it is missing, and uses an existing one as it is. Each step uses a separate channel, because the broker closes the channel of
  * a failed step.
  *
+ * Without the permission to configure the queue, RabbitMQ 4.2.6 and 4.3.0 do not tell whether it exists. Then binding it does.
+ *
  * @returns whether it was missing.
  * @throws {DeniedError} if the broker refuses, with the missing permission.
  */
 export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
-  const missing = await attempt(connection, (channel) => channel.checkQueue(queue));
+  const unseen = await attempt(connection, (channel) => channel.checkQueue(queue));
   const failed = await attempt(connection, (channel) => channel.assertQueue(queue, queueOptions(topology)));
-  if (failed === undefined) return missing?.code === NOT_FOUND;
+  if (failed === undefined) return unseen?.code === NOT_FOUND;
   if (failed.code !== PRECONDITION_FAILED && failed.code !== ACCESS_REFUSED) throw failed;
-  if (missing !== undefined) throw refusal(failed, `cannot declare queue ${queue}`);
+  const missing = unseen?.code === ACCESS_REFUSED ? isMissing(await attemptBinding(connection, topology), "queue") : unseen !== undefined;
+  if (missing) throw refusal(failed, `cannot declare queue ${queue}`);
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
       { queue, reason: failed.message },
@@ -78,17 +81,20 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
  */
 export async function bindQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<Binding> {
   const { exchange, queue } = topology;
-  const bind = (): Promise<AmqpError | undefined> => attempt(connection, (channel) => channel.bindQueue(queue, exchange, "#"));
-  let failed = await bind();
+  let failed = await attemptBinding(connection, topology);
   let exchangeCreated = false;
   if (isMissing(failed, "exchange") && exchange === DEFAULT_EXCHANGE) {
     exchangeCreated = await createDefaultExchange(connection, logger);
-    if (exchangeCreated) failed = await bind();
+    if (exchangeCreated) failed = await attemptBinding(connection, topology);
   }
   if (failed === undefined) return { exchangeCreated };
   if (isMissing(failed, "exchange")) return { exchangeCreated, missing: await describeMissing(connection, exchange) };
   if (isMissing(failed, "queue")) throw new QueueLostError("our queue is missing (was it deleted?)", { cause: failed });
   throw refusal(failed, `cannot bind queue ${queue} to exchange ${exchange}`);
+}
+
+function attemptBinding(connection: ChannelModel, { queue, exchange }: RabbitmqTopology): Promise<AmqpError | undefined> {
+  return attempt(connection, (channel) => channel.bindQueue(queue, exchange, "#"));
 }
 
 /** Creates the exchange as kombu does (celery/events/event.py, kombu/entity.py). False if it is not permitted. */
@@ -105,7 +111,10 @@ async function describeMissing(connection: ChannelModel, exchange: string): Prom
   return `waiting for the exchange ${exchange}, which does not exist: start a worker with -E, or check EVENT_EXCHANGE${hint} and the virtual host in CELERY_BROKER_URL`;
 }
 
-/** Checks with a passive declaration, which requires no permission. */
+/**
+ * Checks with a passive declaration. False also if the broker refuses to tell: RabbitMQ 4.2.6 and 4.3.0 require the permission to configure the exchange,
+ * and later releases any permission on it.
+ */
 export async function exchangeExists(connection: ChannelModel, exchange: string): Promise<boolean> {
   return (await attempt(connection, (channel) => channel.checkExchange(exchange))) === undefined;
 }
