@@ -32,6 +32,9 @@ export const Config = BaseConfig.extend({
   MONITOR_INSPECT_TIMEOUT_MS: duration("wait ms", 1_000, { min: 10, max: 60_000 }).describe(
     "How long the monitor waits for replies from the workers. With Redis, it stops waiting as soon as all have replied.",
   ),
+  CELERY_ENABLE_EVENTS: flag(false).describe(
+    "With each question to the workers, switch on the task events of those that run without `-E` and `worker_send_task_events`. Requires `MONITOR_INSPECT`.",
+  ),
   CELERY_CONTROL_EXCHANGE: z.string().min(1).default("celery").describe("Celery's `control_exchange`."),
   CELERY_CONTROL_SERIALIZER: z
     .enum(["json", "msgpack"])

@@ -43,6 +43,8 @@ export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof
       const link = await openLink("monitor");
       // On a connection of its own: RabbitMQ blocks those that publish while it is short of memory, which is when the lengths matter.
       const control = config.MONITOR_INSPECT ? new Control(await openLink("monitor-control"), controlOptions(config)) : undefined;
+      if (config.CELERY_ENABLE_EVENTS && control === undefined)
+        logger.warn("CELERY_ENABLE_EVENTS has no effect with MONITOR_INSPECT=false");
       const monitor = new Monitor({
         broker: url.broker,
         queues: config.MONITOR_QUEUES,
@@ -52,6 +54,7 @@ export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof
           if (control === undefined) throw new Error("MONITOR_INSPECT is false");
           return control.ask(method, {}, { timeoutMs: config.MONITOR_INSPECT_TIMEOUT_MS, signal });
         },
+        enableEvents: config.CELERY_ENABLE_EVENTS,
         publish: openPublish(redis, context),
         metrics,
         logger,

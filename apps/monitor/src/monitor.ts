@@ -14,12 +14,19 @@ export interface MonitorOptions {
   /** Reads the lengths of queues. */
   readonly count: (names: readonly string[]) => Promise<QueueLengths>;
   /** Asks all workers by remote control. */
-  readonly ask: (method: "stats" | "active_queues", signal: AbortSignal) => Promise<Answers>;
+  readonly ask: (method: Method, signal: AbortSignal) => Promise<Answers>;
+  /** Switch on the task events of workers that send none. */
+  readonly enableEvents: boolean;
   /** Passes observations to the exporters. */
   readonly publish: (observations: readonly Observation[]) => Promise<void>;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
+
+type Method = "stats" | "active_queues" | "enable_events";
+
+/** The reply of a worker that sent no task events (celery/worker/control.py). Others reply that they do already. */
+const EVENTS_ENABLED = "task events enabled";
 
 /** Limit on refused queues and unreadable replies that are remembered as logged. */
 const MAX_TOLD = 1_000;
@@ -31,6 +38,7 @@ export class Monitor {
   readonly #answered;
   readonly #unreadable;
   readonly #errors;
+  readonly #enabled;
   readonly #duplicates;
   readonly #told = new Set<string>();
 
@@ -44,8 +52,9 @@ export class Monitor {
       reason: ["body", "content_encoding", "content_type", "not_a_reply", "pickle", "too_large"],
     });
     this.#errors = metrics.counter("monitor_replies_errors_total", "Questions that workers answered with an error.", {
-      method: ["stats", "active_queues"],
+      method: ["stats", "active_queues", "enable_events"],
     });
+    this.#enabled = metrics.counter("monitor_events_enabled_total", "Times the monitor switched on the task events of a worker.");
     this.#duplicates = metrics.gauge("monitor_workers_duplicate", "Node names that several workers used the last time.");
   }
 
@@ -69,7 +78,7 @@ export class Monitor {
   async askWorkers(signal: AbortSignal): Promise<void> {
     const { known, ask, publish } = this.#options;
     const timestamp = Date.now() / 1_000;
-    const [stats, activeQueues] = await Promise.all([ask("stats", signal), ask("active_queues", signal)]);
+    const [stats, activeQueues] = await Promise.all([ask("stats", signal), ask("active_queues", signal), this.#enableEvents(signal)]);
     const workers = observedWorkers(stats, activeQueues);
     this.#answered.set(workers.length);
     this.#note("stats", stats);
@@ -81,7 +90,24 @@ export class Monitor {
     await known.remember(workers.flatMap(({ queues = [] }) => queues));
   }
 
-  #note(method: "stats" | "active_queues", { errors, unreadable }: Answers): void {
+  /**
+   * Nothing else tells which workers send no task events, and one that has restarted sends none again. So all of them are told every time. Those that
+   * send them do nothing.
+   */
+  async #enableEvents(signal: AbortSignal): Promise<void> {
+    const { enableEvents, ask, logger } = this.#options;
+    if (!enableEvents) return;
+    const answers = await ask("enable_events", signal);
+    this.#note("enable_events", answers);
+    for (const [worker, replies] of answers.replies) {
+      const enabled = replies.filter((reply) => isOk(reply, EVENTS_ENABLED)).length;
+      if (enabled === 0) continue;
+      this.#enabled.inc(enabled);
+      logger.info({ worker }, "switched on the task events of a worker, until it restarts");
+    }
+  }
+
+  #note(method: Method, { errors, unreadable }: Answers): void {
     for (const { reason, detail } of unreadable) {
       this.#unreadable.inc({ reason });
       // The reply does not tell which worker sent it, unless it can be read.
@@ -99,4 +125,8 @@ export class Monitor {
     this.#told.add(key);
     this.#options.logger.warn(fields, message);
   }
+}
+
+function isOk(reply: unknown, text: string): boolean {
+  return typeof reply === "object" && reply !== null && "ok" in reply && reply.ok === text;
 }

@@ -73,7 +73,7 @@ export class EventAdvice {
       this.#saidEventsOff = true;
       this.#logger.warn(
         { tasksDone: this.#done, seconds: Math.round(this.#now() - this.#since) },
-        "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True",
+        "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True, or let the monitor switch them on (CELERY_ENABLE_EVENTS=true)",
       );
     }
     if (this.#sent === 0 && this.#received >= ENOUGH_TASKS && !this.#saidSentOff) {

@@ -92,12 +92,19 @@ async function health({ roles }: Running): Promise<HealthReport> {
   return (await (await fetch(`${roles.healthUrl}/readyz`)).json()) as HealthReport;
 }
 
+/** How many workers it made send task events. */
+async function eventsEnabled({ roles }: Running): Promise<string | undefined> {
+  const text = await (await fetch(`${roles.healthUrl}/metrics`)).text();
+  return /monitor_events_enabled_total\S* (\d+)/.exec(text)?.[1];
+}
+
 describe("on Redis", () => {
-  it("is enough to count queues and ask workers", async () => {
+  it("is enough to count queues, to ask workers and to switch on their events", async () => {
     await startWorker(server.url);
     await sendPrioritized(server.url, "mail", [0, 9]);
-    const running = await start(urlOf("cme-monitor-broker"));
+    const running = await start(urlOf("cme-monitor-broker"), { CELERY_ENABLE_EVENTS: "true" });
     await expect.poll(() => workers(running), POLL).toEqual([["w1@host", ["celery"]]]);
+    expect(await eventsEnabled(running)).toBe("1");
     await expect
       .poll(() => lengths(running), POLL)
       .toEqual([
@@ -187,11 +194,12 @@ describe("on RabbitMQ", () => {
     await onChannel(vhost.url, (channel) => channel.assertExchange("reply.celery.pidbox", "direct", { durable: false }));
   });
 
-  it("is enough to count queues and ask workers", async () => {
+  it("is enough to count queues, to ask workers and to switch on their events", async () => {
     await startWorker(vhost.url);
     await sendPrioritized(vhost.url, "mail", [0, 9]);
-    const running = await start(askingUrl);
+    const running = await start(askingUrl, { CELERY_ENABLE_EVENTS: "true" });
     await expect.poll(() => workers(running), POLL).toEqual([["w1@host", ["celery"]]]);
+    expect(await eventsEnabled(running)).toBe("1");
     await expect
       .poll(() => lengths(running), POLL)
       .toEqual([
