@@ -65,6 +65,7 @@ beforeAll(async () => {
     EXPORTERS: "datadog,prometheus",
     PROMETHEUS_PORT: String(port),
     PROMETHEUS_INCOMPLETE_WAIT_MS: "500",
+    PROMETHEUS_QUEUE_PRIORITIES: "true",
     DATADOG_GRACE_MS: "200",
   });
   // By itself, because it would find no queues and no workers where the test says that there are some.

@@ -22,6 +22,7 @@ beforeAll(async () => {
     QUEUE_PREFIX: PREFIX,
     PROMETHEUS_PORT: String(port),
     PROMETHEUS_FLOWER_METRICS: "true",
+    PROMETHEUS_QUEUE_PRIORITIES: "true",
     HEALTH_PORT: "0",
   };
   const roles = await startRoles(

@@ -22,7 +22,7 @@ const MOST_BUCKETS = 40;
 const DAY_SECONDS = 86_400;
 
 /** Label names that the metrics use themselves. */
-const OWN_LABELS: ReadonlySet<string> = new Set(["name", "queue_name", "hostname", "exception", "worker", "le"]);
+const OWN_LABELS: ReadonlySet<string> = new Set(["name", "queue_name", "hostname", "exception", "worker", "priority", "le"]);
 
 // celery-exporter's variables, where they are not written like ours.
 
@@ -147,6 +147,9 @@ export const Config = z
     ),
     PROMETHEUS_FLOWER_METRICS: flag(false).describe(
       "Show Flower's metrics at `/flower/metrics`. Set `PROMETHEUS_HOSTNAME_LABEL=worker` too, so that their label `worker` contains the worker.",
+    ),
+    PROMETHEUS_QUEUE_PRIORITIES: flag(false).describe(
+      "With a Redis broker, show how many messages of each priority wait in each queue, as `celery_queue_length_by_priority`.",
     ),
     PROMETHEUS_MAX_LABEL_SETS: integer(5_000, 1, 100_000).describe(
       "Largest number of combinations of task name, queue and hostname. Further ones count as `other`.",

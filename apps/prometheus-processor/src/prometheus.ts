@@ -94,6 +94,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         exceptionLabel: config.PROMETHEUS_EXCEPTION_LABEL,
         hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         workerTimeoutSeconds: config.PROMETHEUS_WORKER_TIMEOUT_SECONDS,
+        queuePriorities: config.PROMETHEUS_QUEUE_PRIORITIES,
         ...histograms,
         isActive: () => leader.isActive,
         isUncertain: () => leader.isUncertain,

@@ -8,13 +8,16 @@ export interface WatchedFamiliesOptions {
   readonly prefix: string;
   /** How long a worker that is not heard counts as up, in seconds. */
   readonly workerTimeoutSeconds: number;
+  /** Show the length of each queue by priority too. */
+  readonly queuePriorities: boolean;
 }
 
 type Labels = Readonly<Record<string, string>>;
 type Value = readonly [labels: Labels, value: number | undefined];
 
 /** @param now in seconds since the epoch. */
-export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds }: WatchedFamiliesOptions, now: number): Family[] {
+export function watchedFamilies(watched: Watched, options: WatchedFamiliesOptions, now: number): Family[] {
+  const { prefix, workerTimeoutSeconds, queuePriorities } = options;
   const { queues, workers: observed, states, waitingSince } = watched;
   const gauge = (name: string, help: string, values: readonly Value[]): Family => ({
     name: `${prefix}${name}`,
@@ -96,6 +99,8 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
       "Messages in the queue that no worker has taken.",
       lengths.map(({ name, messages }) => [{ queue_name: name }, messages]),
     ),
+    // Not a label of `queue_length`, whose sum is the number of messages.
+    ...(queuePriorities ? [gauge("queue_length_by_priority", "Messages in the queue, by priority (Redis only).", lengthsByPriority(queues))] : []),
     gauge(
       "active_consumer_count",
       "Consumers of the queue, as the broker counts them.",
@@ -121,6 +126,14 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
       [{}, queues?.unacked?.oldestAt === undefined ? undefined : Math.max(now - queues.unacked.oldestAt, 0)],
     ]),
   ];
+}
+
+/** Priorities without messages are unknown, except 0. RabbitMQ does not tell the priorities. */
+function lengthsByPriority(observed: Watched["queues"]): Value[] {
+  if (observed?.broker !== "redis") return [];
+  return observed.queues.flatMap(({ name, messages, byPriority: lengths = { 0: messages } }) =>
+    Object.entries({ 0: 0, ...lengths }).map(([priority, length]): Value => [{ queue_name: name, priority }, length]),
+  );
 }
 
 function sum(a: number, b: number): number {

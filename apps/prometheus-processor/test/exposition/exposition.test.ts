@@ -30,6 +30,7 @@ it("shows nothing if another process has taken over while Redis was slow", async
     exceptionLabel: true,
     hostnameLabel: "generic",
     workerTimeoutSeconds: 300,
+    queuePriorities: false,
     runtime: new HistogramFields("t", [1]),
     failedRuntime: new HistogramFields("u", [1]),
     wait: new HistogramFields("w", [1]),

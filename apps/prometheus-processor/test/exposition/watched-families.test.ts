@@ -7,7 +7,7 @@ import { type CountsSnapshot, oldestWaiting } from "../../src/exposition/task-fa
 import { watchedFamilies } from "../../src/exposition/watched-families.ts";
 
 const NOW = 1_000_000;
-const OPTIONS = { prefix: "celery_", workerTimeoutSeconds: 300 };
+const OPTIONS = { prefix: "celery_", workerTimeoutSeconds: 300, queuePriorities: true };
 const QUEUES: QueuesObserved = {
   type: "queues-observed",
   timestamp: NOW,
@@ -90,6 +90,25 @@ describe("queues", () => {
   it("show no workers if nobody asked them", () => {
     expect(shown("active_worker_count", { queues: QUEUES })).toEqual([]);
     expect(shown("queue_length", { queues: QUEUES })).toEqual(["celery 3", "idle 0"]);
+  });
+
+  it("show their length by priority, on Redis", () => {
+    const queues: QueuesObserved["queues"] = [
+      { name: "mail", messages: 4, byPriority: { 3: 3, 9: 1 } },
+      { name: "celery", messages: 3 },
+      { name: "idle", messages: 0 },
+    ];
+    const shownOn = (broker: QueuesObserved["broker"]): string[] =>
+      shown("queue_length_by_priority", { queues: { ...QUEUES, broker, queues } });
+    expect(shownOn("redis")).toEqual(["mail 0 0", "mail 3 3", "mail 9 1", "celery 0 3", "idle 0 0"]);
+    expect(shownOn("rabbitmq")).toEqual([]);
+    expect(shown("queue_length", { queues: { ...QUEUES, queues } })).toEqual(["mail 4", "celery 3", "idle 0"]);
+  });
+
+  it("show no lengths by priority unless that is wanted", () => {
+    const watched = { queues: QUEUES, workers: undefined, states: [], listenedUntil: NOW, waitingSince: new Map<string, number>() };
+    const names = watchedFamilies(watched, { ...OPTIONS, queuePriorities: false }, NOW).map(({ name }) => name);
+    expect(names).not.toContain("celery_queue_length_by_priority");
   });
 
   it("show the age of the oldest message, except where the broker has none", () => {
