@@ -45,7 +45,9 @@ export function watchedFamilies(watched: Watched, options: WatchedFamiliesOption
   const consumers = consumersByQueue(observed?.workers ?? []);
   // As in celery-exporter: a queue that no worker consumes from is 0, so that an autoscaler sees it.
   if (observed !== undefined) for (const { name } of lengths) if (!consumers.has(name)) consumers.set(name, { workers: 0, processes: 0 });
-  const waiting = [...waitingSince].filter(([name]) => lengths.find((queue) => queue.name === name)?.messages !== 0);
+  const waiting = new Map([...waitingSince].map(([name, since]) => [name, Math.max(now - since, 0)]));
+  // Messages may have been purged or have expired, of which no event tells.
+  for (const { name, messages } of lengths) if (messages === 0) waiting.set(name, 0);
   return [
     gauge(
       "worker_up",
@@ -100,7 +102,9 @@ export function watchedFamilies(watched: Watched, options: WatchedFamiliesOption
       lengths.map(({ name, messages }) => [{ queue_name: name }, messages]),
     ),
     // Not a label of `queue_length`, whose sum is the number of messages.
-    ...(queuePriorities ? [gauge("queue_length_by_priority", "Messages in the queue, by priority (Redis only).", lengthsByPriority(queues))] : []),
+    ...(queuePriorities
+      ? [gauge("queue_length_by_priority", "Messages in the queue, by priority (Redis only).", lengthsByPriority(queues))]
+      : []),
     gauge(
       "active_consumer_count",
       "Consumers of the queue, as the broker counts them.",
@@ -119,7 +123,7 @@ export function watchedFamilies(watched: Watched, options: WatchedFamiliesOption
     gauge(
       "queue_oldest_waiting_seconds",
       "How long the oldest message of the queue has waited for a worker, to within half a minute.",
-      waiting.map(([name, since]) => [{ queue_name: name }, Math.max(now - since, 0)]),
+      [...waiting].map(([name, age]) => [{ queue_name: name }, age]),
     ),
     gauge("broker_unacked", "Messages that workers have taken and not acknowledged (Redis only).", [[{}, queues?.unacked?.messages]]),
     gauge("broker_unacked_oldest_age_seconds", "Time since a worker took the oldest message that is not acknowledged (Redis only).", [

@@ -111,13 +111,15 @@ describe("queues", () => {
     expect(names).not.toContain("celery_queue_length_by_priority");
   });
 
-  it("show the age of the oldest message, except where the broker has none", () => {
+  it("show the age of the oldest message, and 0 where the broker has none", () => {
     const waitingSince = new Map([
       ["celery", NOW - 120],
       ["idle", NOW - 120],
       ["unseen", NOW + 5],
     ]);
-    expect(shown("queue_oldest_waiting_seconds", { queues: QUEUES, waitingSince })).toEqual(["celery 120", "unseen 0"]);
+    expect(shown("queue_oldest_waiting_seconds", { queues: QUEUES, waitingSince })).toEqual(["celery 120", "idle 0", "unseen 0"]);
+    expect(shown("queue_oldest_waiting_seconds", { queues: QUEUES })).toEqual(["idle 0"]);
+    expect(shown("queue_oldest_waiting_seconds", { waitingSince })).toEqual(["celery 120", "idle 120", "unseen 0"]);
     expect(shown("broker_unacked_oldest_age_seconds", { queues: QUEUES })).toEqual(["60"]);
   });
 });
