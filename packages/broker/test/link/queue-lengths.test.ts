@@ -188,6 +188,15 @@ describe("on RabbitMQ", () => {
     await channel.close();
   });
 
+  it("counts the messages of all priorities of a queue that has them", async () => {
+    const channel = await admin.createConfirmChannel();
+    await channel.assertQueue("urgent", { maxPriority: 9 });
+    for (const priority of ALL_PRIORITIES) channel.sendToQueue("urgent", Buffer.from("x"), { priority });
+    await channel.waitForConfirms();
+    await channel.close();
+    expect((await count(vhost.url, ["urgent"])).queues).toEqual([{ name: "urgent", messages: 10, consumers: 0 }]);
+  });
+
   it("reports a queue that is exclusive to another connection, and counts the others", async () => {
     const channel = await admin.createChannel();
     await channel.assertQueue("private", { exclusive: true });
