@@ -1,7 +1,7 @@
 /** Remote control of real Celery workers, on both brokers. */
 import type { BrokerLink } from "@celery-metrics-exporter/broker";
 import { startCeleryWorker, type CeleryWorker } from "@celery-metrics-exporter/testkit";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Control } from "../src/index.ts";
 import { BROKERS, openControl, type TestBroker } from "./broker.ts";
 
@@ -16,28 +16,45 @@ interface Row {
   readonly reply: unknown;
 }
 
-/** What `worker@…` (prefork, two processes, queue `default`) answers, in the order in which it is asked. */
-const COMMANDS: readonly Row[] = [
-  { method: "ping", reply: { ok: "pong" } },
-  { method: "active_queues", reply: [expect.objectContaining({ name: "default", routing_key: "default", exchange: anything })] },
-  {
-    method: "stats",
-    reply: expect.objectContaining({
-      pid: aNumber,
-      uptime: aNumber,
-      prefetch_count: aNumber,
-      pool: expect.objectContaining({ "max-concurrency": 2, processes: [aNumber, aNumber] }) as unknown,
-    }),
-  },
-  { method: "active", args: { safe: null }, reply: [] },
-  { method: "reserved", reply: [] },
-  { method: "scheduled", reply: [] },
-  { method: "revoked", reply: [] },
-  { method: "registered", args: { taskinfoitems: [] }, reply: expect.arrayContaining(["inspected.rest"]) },
-  { method: "conf", args: { with_defaults: false }, reply: expect.objectContaining({ task_ignore_result: true }) },
-  { method: "query_task", args: { ids: ["of-no-task"] }, reply: {} },
-  { method: "report", reply: { ok: aString } },
-  { method: "clock", reply: { clock: aNumber } },
+const POOLS = {
+  prefork: { "max-concurrency": 2, processes: [aNumber, aNumber] },
+  threads: { "max-concurrency": 2, threads: aNumber },
+  solo: { "max-concurrency": 1, processes: [aNumber] },
+} as const;
+type Pool = keyof typeof POOLS;
+
+/** What a worker of the queue `default` answers to the commands that change nothing. */
+function inspections(pool: Pool): readonly Row[] {
+  return [
+    { method: "ping", reply: { ok: "pong" } },
+    { method: "active_queues", reply: [expect.objectContaining({ name: "default", routing_key: "default", exchange: anything })] },
+    {
+      method: "stats",
+      reply: expect.objectContaining({
+        pid: aNumber,
+        uptime: aNumber,
+        prefetch_count: aNumber,
+        pool: expect.objectContaining(POOLS[pool]) as unknown,
+      }),
+    },
+    { method: "active", args: { safe: null }, reply: [] },
+    { method: "reserved", reply: [] },
+    { method: "scheduled", reply: [] },
+    { method: "revoked", reply: [] },
+    { method: "registered", args: { taskinfoitems: [] }, reply: expect.arrayContaining(["inspected.rest"]) },
+    { method: "conf", args: { with_defaults: false }, reply: expect.objectContaining({ task_ignore_result: true }) },
+    { method: "query_task", args: { ids: ["of-no-task"] }, reply: {} },
+    { method: "report", reply: { ok: aString } },
+    { method: "clock", reply: { clock: aNumber } },
+    // Null without psutil.
+    { method: "memsample", reply: expect.toBeOneOf([null, aString]) },
+    { method: "memdump", args: { samples: 10 }, reply: aString },
+    { method: "heartbeat", reply: null },
+  ];
+}
+
+/** What `worker@host` (prefork, two processes) answers to those that change something, in the order in which it is asked. */
+const CHANGES: readonly Row[] = [
   { method: "revoke", args: { task_id: "of-no-task", terminate: false, signal: "SIGTERM" }, reply: { ok: aString } },
   { method: "terminate", args: { signal: "TERM", task_id: "of-no-task" }, reply: { ok: aString } },
   { method: "rate_limit", args: { task_name: "inspected.rest", rate_limit: "100/m" }, reply: { ok: aString } },
@@ -53,7 +70,6 @@ const COMMANDS: readonly Row[] = [
   { method: "cancel_consumer", args: { queue: "second" }, reply: { ok: "no longer consuming from second" } },
   { method: "enable_events", reply: { ok: aString } },
   { method: "disable_events", reply: { ok: aString } },
-  { method: "heartbeat", reply: null },
 ];
 
 const ERRORS: readonly (Row & { readonly error: RegExp })[] = [
@@ -63,20 +79,32 @@ const ERRORS: readonly (Row & { readonly error: RegExp })[] = [
   { method: "autoscale", args: { max: 3, min: 1 }, reply: undefined, error: /Autoscale not enabled/ },
 ];
 
+/** On Redis a worker says that it is ready a moment before it listens. Waits until so many do, without a question to any of them. */
+async function listens(control: Control, workers: number): Promise<void> {
+  const nobody = { timeoutMs: 0, destination: ["nobody@host"] };
+  await vi.waitFor(async () => expect((await control.ask("ping", {}, nobody)).asked).toBe(workers), { timeout: 20_000 });
+}
+
 describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
   let broker: TestBroker;
   let control: Control;
   let link: BrokerLink;
   let worker: CeleryWorker;
+  const firsts: CeleryWorker[] = [];
   const others: CeleryWorker[] = [];
 
-  const start = (hostname: string, env: Record<string, string> = {}, more: object = {}): Promise<CeleryWorker> =>
-    startCeleryWorker({ brokerUrl: broker.url, app: "inspected", queues: ["default"], hostname, env, ...more });
+  const start = async (hostname: string, env: Record<string, string> = {}, more: object = {}): Promise<CeleryWorker> => {
+    const listening = firsts.length + others.length + 1;
+    const started = await startCeleryWorker({ brokerUrl: broker.url, app: "inspected", queues: ["default"], hostname, env, ...more });
+    if (name === "Redis" && env["REMOTE_CONTROL"] !== "0") await listens(control, listening);
+    return started;
+  };
 
   beforeAll(async () => {
     broker = await startBroker();
     ({ control, link } = await openControl(broker.url));
     worker = await start("worker@host");
+    firsts.push(worker);
   });
   afterEach(async () => {
     await Promise.all(others.splice(0).map((other) => other.kill()));
@@ -89,7 +117,7 @@ describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
 
   const expected = { ...WAIT, expected: 1 };
 
-  it.each(COMMANDS)("$method $args is answered", async ({ method, args = {}, reply }) => {
+  it.each([...inspections("prefork"), ...CHANGES])("$method $args is answered", async ({ method, args = {}, reply }) => {
     const { replies, errors, unreadable } = await control.ask(method, args, expected);
     expect({ replies: Object.fromEntries(replies), errors: errors.size, unreadable }).toEqual({
       replies: { "worker@host": [reply] },
@@ -102,6 +130,38 @@ describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
     const answers = await control.ask(method, args, expected);
     expect(answers.replies.size).toBe(0);
     expect(answers.errors.get("worker@host")).toEqual([expect.stringMatching(error)]);
+  });
+
+  it.each(["threads", "solo"] as const)("every command that changes nothing is answered by the pool %s", async (pool) => {
+    others.push(await start("other@host", {}, { pool }));
+    for (const { method, args = {}, reply } of inspections(pool)) {
+      const { replies, errors } = await control.ask(method, args, { ...expected, destination: ["other@host"] });
+      expect({ method, replies: replies.get("other@host"), errors: errors.size }).toEqual({ method, replies: [reply], errors: 0 });
+    }
+  });
+
+  it("objgraph is answered, with an error if the worker does not have that library", async () => {
+    const { replies, errors } = await control.ask("objgraph", { num: 1, max_depth: 1, type: "NoSuchType" }, expected);
+    const answers = [...(replies.get("worker@host") ?? []), ...(errors.get("worker@host") ?? [])];
+    expect(answers).toEqual([expect.toBeOneOf([{ filename: aString }, expect.stringContaining("objgraph library")])]);
+  });
+
+  it("revoke_by_stamped_headers is answered, since Celery 5.3", async () => {
+    const { replies: reports } = await control.ask("report", {}, expected);
+    const [, version] = /celery:(\d+\.\d+)/.exec(JSON.stringify(reports.get("worker@host"))) ?? [];
+    const args = { headers: { tenant: ["7"] }, terminate: false, signal: "SIGTERM" };
+    const { replies, errors } = await control.ask("revoke_by_stamped_headers", args, expected);
+    const answer = JSON.stringify([...(replies.get("worker@host") ?? []), ...(errors.get("worker@host") ?? [])]);
+    expect(answer).toMatch(Number(version) < 5.3 ? /KeyError/ : /"ok":"headers .* flagged as revoked/);
+  });
+
+  it("autoscale is answered by a worker that scales", async () => {
+    others.push(await start("other@host", {}, { args: ["--autoscale", "3,1"] }));
+    const only = { ...expected, destination: ["other@host"] };
+    const { replies } = await control.ask("autoscale", { max: 4, min: 2 }, only);
+    expect(replies.get("other@host")).toEqual([{ ok: "autoscale now max=4 min=2" }]);
+    const { errors } = await control.ask("pool_grow", { n: 1 }, only);
+    expect(errors.get("other@host")).toEqual([expect.stringContaining("autoscale")]);
   });
 
   it("asks only the nodes that it is told to", async () => {
