@@ -1,6 +1,7 @@
 /** Remote control of real Celery workers, on both brokers. */
 import type { BrokerLink } from "@celery-metrics-exporter/broker";
-import { startCeleryWorker, type CeleryWorker } from "@celery-metrics-exporter/testkit";
+import { startCeleryWorker, startRedis, startSentinel, type CeleryWorker } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Control } from "../src/index.ts";
 import { BROKERS, openControl, type TestBroker } from "./broker.ts";
@@ -242,4 +243,36 @@ describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
     expect(replies.size).toBe(0);
     await expect.poll(async () => (await control.ask("ping", {}, { timeoutMs: 200 })).replies.has("other@host")).toBe(false);
   });
+});
+
+it("asks a worker behind a Sentinel, and gets its replies and its events", async () => {
+  const server = await startRedis();
+  const sentinel = await startSentinel({ masterPort: server.port });
+  const brokerUrl = `sentinel://127.0.0.1:${sentinel.port}/3`;
+  const events: string[] = [];
+  const listener = new Redis(server.url);
+  listener.on("pmessage", (_pattern: string, channel: string) => events.push(channel));
+  await listener.psubscribe("*celeryev/worker.*");
+  const { control, link } = await openControl(brokerUrl);
+  const worker = await startCeleryWorker({
+    brokerUrl,
+    app: "inspected",
+    queues: ["default"],
+    hostname: "worker@host",
+    env: { SENTINEL: "1" },
+  });
+  try {
+    await listens(control, 1);
+    const { replies, asked } = await control.ask("ping", {}, WAIT);
+    expect({ asked, replies: [...replies] }).toEqual({ asked: 1, replies: [["worker@host", [{ ok: "pong" }]]] });
+    const before = events.length;
+    expect((await control.ask("heartbeat", {}, WAIT)).replies.get("worker@host")).toEqual([null]);
+    await expect.poll(() => events.length).toBeGreaterThan(before);
+  } finally {
+    await worker.kill();
+    await link.stop();
+    listener.disconnect();
+    await sentinel.stop();
+    await server.stop();
+  }
 });

@@ -4,6 +4,7 @@ Environment:
   BROKER_URL            where the tasks go (required)
   TASK_SERIALIZER       also the serializer of replies to remote control; default json
   KEY_PREFIX            Redis: `global_keyprefix`
+  SENTINEL              BROKER_URL leads to a Sentinel
   REMOTE_CONTROL        `0` switches remote control off
   CONTROL_EXCHANGE      default celery
   REST_SECONDS          how long a task runs that `inspected.py` sends; default 0. It is acknowledged when it ends
@@ -34,6 +35,8 @@ app.conf.update(
 )
 if PREFIX:
     app.conf.broker_transport_options = {"global_keyprefix": PREFIX}
+if "SENTINEL" in os.environ:
+    app.conf.broker_transport_options = {"master_name": "mymaster"}
 
 
 @app.task(name="inspected.rest")
