@@ -1,4 +1,5 @@
 /** What docs/prometheus.md, docs/metrics.md and the README of the Datadog exporter say that we export. */
+import { parse } from "yaml";
 import { readText } from "../invariants/workspace.ts";
 
 const PREFIX = "celery_metrics_exporter_";
@@ -32,6 +33,20 @@ export function seriesOf(metrics: readonly DocumentedMetric[]): Map<string, read
         : [[name, labels] as const],
     ),
   );
+}
+
+interface Relabelling {
+  readonly source_labels: readonly string[];
+  readonly regex: string;
+  readonly target_label: string;
+  readonly replacement: string;
+}
+
+/** The `metric_relabel_configs` with which docs/prometheus.md scrapes the processors. */
+export function documentedRelabelling(): readonly Relabelling[] {
+  const [, yaml = ""] = /^```yaml\n(scrape_configs:[^`]*)```/m.exec(readText("docs/prometheus.md")) ?? [];
+  const { scrape_configs: scrapes } = parse(yaml) as { scrape_configs: { metric_relabel_configs: Relabelling[] }[] };
+  return scrapes.flatMap(({ metric_relabel_configs: rules }) => rules);
 }
 
 interface DatadogMetric {

@@ -12,15 +12,22 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { documentedRelabelling } from "../dashboards/documented.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load, type Truth } from "../load/load.ts";
 
 const EVENTS_PER_SECOND = 800;
-const LOAD_MS = 12_000;
+/** How long each active processor shows the series before it is killed. The second one shows much of what is counted. */
+const TERMS_MS = [2_000, 8_000, 2_000] as const;
+const AUTHORIZATION = { authorization: "Bearer secret-token" };
 const FINALS = { SUCCESS: "succeeded", FAILURE: "failed", REVOKED: "revoked", REJECTED: "rejected" } as const;
+/** The job whose series are those of a processor, because it is not scraped as documented. */
+const PER_PROCESSOR = "per-processor";
+/** How long values stay as they are once everything is shown. */
+const SHOWN_MS = 2_000;
 /** By how much `increase` may differ: it extrapolates to both ends of its range, by up to about a scrape each. */
-const EXTRAPOLATION = 0.1;
+const EXTRAPOLATION = 0.15;
 
 let redis: RedisServer;
 let broker: RedisServer;
@@ -28,6 +35,8 @@ let fleet: Fleet;
 let publisher: Publisher;
 let prometheus: PrometheusServer;
 let ports: readonly [number, number];
+/** By port. */
+const processors = new Map<number, RoleProcess>();
 
 beforeAll(async () => {
   [redis, broker] = await Promise.all([startRedis(), startRedis()]);
@@ -47,14 +56,13 @@ beforeAll(async () => {
   for (const port of ports) await add(port);
   await fleet.whenReady();
   publisher = await connectPublisher(broker.url);
+  const scrapeOf = (job: string): object => ({
+    job_name: job,
+    authorization: { credentials: "secret-token" },
+    static_configs: [{ targets: ports.map((port) => `127.0.0.1:${port}`) }],
+  });
   prometheus = await startPrometheus({
-    scrapes: [
-      {
-        job_name: "celery",
-        authorization: { credentials: "secret-token" },
-        static_configs: [{ targets: ports.map((port) => `127.0.0.1:${port}`) }],
-      },
-    ],
+    scrapes: [{ ...scrapeOf("celery"), metric_relabel_configs: documentedRelabelling() }, scrapeOf(PER_PROCESSOR)],
   });
 });
 afterAll(async () => {
@@ -63,26 +71,45 @@ afterAll(async () => {
   await Promise.all([prometheus?.stop(), redis?.stop(), broker?.stop()]);
 });
 
-function add(port: number): Promise<RoleProcess> {
-  return fleet.add("prometheus-processor", { PROMETHEUS_PORT: String(port) });
+async function add(port: number): Promise<void> {
+  processors.set(port, await fleet.add("prometheus-processor", { PROMETHEUS_PORT: String(port) }));
+}
+
+/** The port of the process that shows the series; 0 if none does. */
+async function activePort(): Promise<number> {
+  const found = await Promise.all(
+    ports.map(async (port) => {
+      const text = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: AUTHORIZATION })
+        .then((answer) => answer.text())
+        .catch(() => "");
+      return /^celery_exporter_active 1/m.test(text) ? [port] : [];
+    }),
+  );
+  return found.flat()[0] ?? 0;
 }
 
 /** What the process shows that shows the most: others may be on standby. */
 async function scrape(accept: string, path = "metrics"): Promise<string> {
-  const headers = { accept, authorization: "Bearer secret-token" };
+  const headers = { ...AUTHORIZATION, accept };
   const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/${path}`, { headers })).text()));
   return texts.toSorted((a, b) => b.length - a.length)[0] ?? "";
 }
 
-/** Each series once, whichever of the processes shows it. */
+/** The series as they are scraped with the documented settings. */
 function series(metric: string): string {
-  return `max without (instance) (${metric})`;
+  return `${metric}{job="celery"}`;
 }
 
 /** The sum over all series. */
 async function shown(metric: string): Promise<number | undefined> {
   const [sum] = await prometheus.query(`sum(${series(`celery_task_${metric}`)})`);
   return sum?.value;
+}
+
+/** The sum of what each series increased by. */
+async function increased(range: string, at: number): Promise<number> {
+  const [increase] = await prometheus.query(`sum(increase(${range}))`, at);
+  return increase?.value ?? 0;
 }
 
 /** How many tasks ended in each way. */
@@ -97,7 +124,7 @@ async function untilShown(ends: Readonly<Record<string, number>>): Promise<void>
   for (const [metric, count] of Object.entries(ends)) {
     await expect.poll(() => shown(metric), { timeout: 30_000, interval: 300, message: metric }).toBe(count);
   }
-  await sleep(2_500);
+  await sleep(SHOWN_MS + 500);
 }
 
 describe("with a load, kills and a loss of everything", () => {
@@ -109,22 +136,35 @@ describe("with a load, kills and a loss of everything", () => {
 
     const from = Date.now();
     const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, seed: 2 });
-    for (let round = 0; round < 3; round += 1) {
-      await sleep(LOAD_MS / 4);
-      await fleet.kill("prometheus-processor");
-      await add(ports[round % 2] ?? 0);
+    const active = [await activePort()];
+    for (const round of [0, 1] as const) {
+      await sleep(TERMS_MS[round]);
+      await fleet.kill("prometheus-processor", processors.get(active[round] ?? 0));
+      await expect.poll(activePort, { timeout: 30_000, interval: 100 }).not.toBe(0);
+      active.push(await activePort());
+      await add(active[round] ?? 0);
     }
-    await sleep(LOAD_MS / 4);
+    expect(active[1], "the other one takes over").not.toBe(active[0]);
+    expect(active[2], "the first one again").toBe(active[0]);
+    await sleep(TERMS_MS[2]);
     const second = endsOf(await load.stop());
     await untilShown(Object.fromEntries(Object.entries(second).map(([metric, count]) => [metric, count + (first[metric] ?? 0)])));
 
     const to = Date.now();
-    const range = `[${Math.round((to - from) / 1_000)}s:1s]`;
+    const range = `[${Math.round((to - from) / 1_000)}s]`;
     for (const [metric, count] of Object.entries(second)) {
-      const [increase] = await prometheus.query(`sum(increase(${series(`celery_task_${metric}`)}${range}))`, to);
-      expect(Math.abs((increase?.value ?? 0) / count - 1), `${metric}: ${increase?.value} instead of ${count}`).toBeLessThan(EXTRAPOLATION);
+      const increase = await increased(series(`celery_task_${metric}`) + range, to);
+      expect(Math.abs(increase / count - 1), `${metric}: ${increase} instead of ${count}`).toBeLessThan(EXTRAPOLATION);
     }
-    const names = (await prometheus.query(`count by (__name__) ({__name__=~"celery_task_.*"})`, to)).map(
+    // The first processor was active twice. The second time, its own series also contain what the other one had counted meanwhile.
+    const [ofFirst, ofOther] = await Promise.all(
+      active
+        .slice(0, 2)
+        .map((port) => increased(`celery_task_succeeded_total{job="${PER_PROCESSOR}",instance="127.0.0.1:${port}"}${range}`, to)),
+    );
+    expect(ofFirst).toBeGreaterThan((1 - EXTRAPOLATION) * (second["succeeded_total"] ?? 0));
+    expect(ofOther).toBeGreaterThan(EVENTS_PER_SECOND / 20);
+    const names = (await prometheus.query(`count by (__name__) ({__name__=~"celery_task_.*", job="celery"})`, to)).map(
       ({ metric }) => metric["__name__"],
     );
     expect(names).toEqual(
@@ -144,7 +184,7 @@ describe("with a load, kills and a loss of everything", () => {
 
     const end = Date.now();
     // It begins while everything still has its old value.
-    const lossRange = `[${Math.round((end - to) / 1_000)}s:1s]`;
+    const lossRange = `[${Math.round((end - to + SHOWN_MS) / 1_000)}s:1s]`;
     for (const [metric, count] of Object.entries(third)) {
       const counter = `sum(${series(`celery_task_${metric}`)})${lossRange}`;
       const [[resets], [increase]] = await Promise.all([
@@ -173,8 +213,13 @@ describe("with a load, kills and a loss of everything", () => {
 
   it("shows Prometheus everything as OpenMetrics, which it prefers", async () => {
     const lines = (await scrape("application/openmetrics-text")).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
-    const [scraped] = await prometheus.query("max(scrape_samples_scraped)");
+    const [scraped] = await prometheus.query('max(scrape_samples_scraped{job="celery"})');
     expect(scraped?.value).toBe(lines.length);
-    expect((await prometheus.query("up")).map(({ value }) => value)).toEqual([1, 1]);
+    const up = await prometheus.query('up{job="celery"}');
+    expect(new Map(up.map(({ metric, value }) => [metric["instance"], value]))).toEqual(
+      new Map(ports.map((port) => [`127.0.0.1:${port}`, 1])),
+    );
+    const active = await prometheus.query('celery_exporter_active{job="celery"}');
+    expect(new Set(active.map(({ value }) => value))).toEqual(new Set([0, 1]));
   });
 });

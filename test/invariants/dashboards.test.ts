@@ -5,7 +5,7 @@ import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
 import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_SERIES } from "../dashboards/celery-exporter.ts";
 import { datadogFiles, queriesIn, readDatadog, readsOf } from "../dashboards/datadog.ts";
-import { celeryMetrics, datadogMetrics, ownMetrics, seriesOf } from "../dashboards/documented.ts";
+import { celeryMetrics, datadogMetrics, documentedRelabelling, ownMetrics, seriesOf } from "../dashboards/documented.ts";
 import {
   RULE_TESTS,
   type Located,
@@ -85,6 +85,16 @@ describe("expressions of dashboards and alerts", () => {
     );
     const names = theirs.flatMap(([, expression]) => parseExpression(withoutVariables(expression)).selectors.map(({ name }) => name));
     expect([...CELERY_EXPORTER_SERIES, ...names].filter((name) => !celerySeries.has(name))).toEqual([]);
+  });
+});
+
+describe("the documented scrape", () => {
+  it("gives every series about Celery one constant instance, but not what a processor says of itself", () => {
+    const [rule, ...others] = documentedRelabelling();
+    expect(others).toEqual([]);
+    expect(rule).toMatchObject({ source_labels: ["__name__"], target_label: "instance" });
+    const renamed = [...celerySeries.keys(), "up"].filter((name) => new RegExp(`^(?:${rule?.regex})$`).test(name));
+    expect(renamed).toEqual([...celerySeries.keys()].filter((name) => !name.startsWith("celery_exporter_")));
   });
 });
 

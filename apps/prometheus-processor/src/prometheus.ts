@@ -19,8 +19,11 @@ const KEYS = "prometheus-metrics";
 
 const NOT_SHOWN: ReadonlyMap<string, number> = new Map();
 
-/** @param onOpen receives the address of `/metrics`, once it answers. */
-export function definePrometheus(onOpen: (url: string) => void = () => {}): ExporterDefinition<typeof Config> {
+/**
+ * @param onOpen receives the address of `/metrics`, once it answers.
+ * @param staleMs how long the last values are shown when Redis cannot be read. Default: a minute.
+ */
+export function definePrometheus(onOpen: (url: string) => void = () => {}, staleMs?: number): ExporterDefinition<typeof Config> {
   return defineExporter({
     name: "prometheus",
     Config,
@@ -111,6 +114,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
           return { epoch, shards, labels: labelSets, created, exceptions: classes, ...known, ...observed };
         },
         logger,
+        ...(staleMs !== undefined && { staleMs }),
       });
       const expiry = new Expiry({
         counts,

@@ -7,6 +7,8 @@ export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly redis?: RedisServer;
   readonly redisArgs?: readonly string[];
+  /** How long the last values are shown when Redis cannot be read. */
+  readonly staleMs?: number;
 }
 
 export interface Processor extends TestExporter {
@@ -18,9 +20,11 @@ export class PrometheusHarness {
   readonly redis: RedisServer;
   readonly env: Readonly<Record<string, string>>;
   readonly #ownsRedis: boolean;
+  readonly #staleMs: number | undefined;
   readonly #processors: Processor[] = [];
 
-  private constructor(redis: RedisServer, { env = {}, redis: shared }: HarnessOptions) {
+  private constructor(redis: RedisServer, { env = {}, redis: shared, staleMs }: HarnessOptions) {
+    this.#staleMs = staleMs;
     this.redis = redis;
     this.#ownsRedis = shared === undefined;
     this.env = { REDIS_URL: redis.url, PROMETHEUS_PORT: "0", PROMETHEUS_INCOMPLETE_WAIT_MS: "100", ...env };
@@ -41,7 +45,7 @@ export class PrometheusHarness {
   async processor(env: Readonly<Record<string, string>> = {}): Promise<Processor> {
     let url = "";
     const exporter = await createTestExporter(
-      definePrometheus((opened) => void (url = opened)),
+      definePrometheus((opened) => void (url = opened), this.#staleMs),
       { ...this.env, ...env },
     );
     const processor = { ...exporter, url: () => url };

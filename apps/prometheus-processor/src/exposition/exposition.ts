@@ -1,8 +1,5 @@
-/**
- * What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice, except
- * for up to a minute if only the active process loses Redis.
- */
-import type { Logger } from "@celery-metrics-exporter/runtime";
+/** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
+import { type Logger, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { CountTable, type KnownWorkers, type Observed, type ShardCounts } from "@celery-metrics-exporter/task-store";
 import type { HostnameLabel } from "../counting/counting.ts";
 import { FlowerFamilies } from "./flower-families.ts";
@@ -20,6 +17,8 @@ export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesO
   /** Reads everything from Redis, at one time. */
   readonly read: () => Promise<Read>;
   readonly logger: Logger;
+  /** See `Snapshots`. */
+  readonly staleMs?: number;
 }
 
 /** What Redis replied at one time. */
@@ -41,7 +40,10 @@ export class Exposition {
   constructor(options: ExpositionOptions) {
     this.#options = options;
     this.#flower = new FlowerFamilies(options);
-    this.#snapshots = new Snapshots({ read: async () => this.#toShown(await options.read()) });
+    this.#snapshots = new Snapshots({
+      read: async () => this.#toShown(await options.read()),
+      ...(options.staleMs !== undefined && { staleMs: options.staleMs }),
+    });
   }
 
   /** @throws {UnavailableError} if the series cannot be shown completely. */
@@ -80,8 +82,8 @@ export class Exposition {
       // Redis may have answered late, and another process may show the series by now.
       if (isActive()) return snapshot;
     }
-    // If Redis answers nobody, no other process shows them. If it answers another, both do until this one hears of it, but nothing grows here.
-    if (isUncertain()) return this.#snapshots.last();
+    // If Redis answers another process, that one shows newer values. In one and the same series, Prometheus would take older ones in between for resets.
+    if (isUncertain()) throw new UnavailableError("Redis does not answer, and another process may show the series by now");
     this.#snapshots.clear();
     this.#table = new CountTable();
     this.#flower.clear();

@@ -1,11 +1,14 @@
 /** What the exposition shows while the leadership changes. */
-import { createLogger } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { expect, it } from "vitest";
+import { setTimeout as sleep } from "node:timers/promises";
 import { text as textFrom } from "node:stream/consumers";
 import { HistogramFields } from "../../src/counting/fields.ts";
-import { Exposition, type Read } from "../../src/exposition/exposition.ts";
+import { Exposition, type ExpositionOptions, type Read } from "../../src/exposition/exposition.ts";
 import { type Family, TextWriter } from "../../src/exposition/text.ts";
 
+/** Longer than a snapshot answers scrapes. */
+const NEXT_SNAPSHOT_MS = 1_100;
 const READ: Read = {
   epoch: "1",
   shards: [{ counts: "x.r 5", floors: "" }],
@@ -22,10 +25,8 @@ async function textOf(families: readonly Family[]): Promise<string> {
   return textFrom(new TextWriter("text").write(families));
 }
 
-it("shows nothing if another process has taken over while Redis was slow", async () => {
-  let isActive = true;
-  let answer: ((read: Read) => void) | undefined;
-  const exposition = new Exposition({
+function createExposition(options: Pick<ExpositionOptions, "isActive" | "isUncertain" | "read"> & Partial<ExpositionOptions>): Exposition {
+  return new Exposition({
     prefix: "celery_",
     exceptionLabel: true,
     hostnameLabel: "generic",
@@ -34,10 +35,18 @@ it("shows nothing if another process has taken over while Redis was slow", async
     runtime: new HistogramFields("t", [1]),
     failedRuntime: new HistogramFields("u", [1]),
     wait: new HistogramFields("w", [1]),
+    logger: createLogger("prometheus", "silent"),
+    ...options,
+  });
+}
+
+it("shows nothing if another process has taken over while Redis was slow", async () => {
+  let isActive = true;
+  let answer: ((read: Read) => void) | undefined;
+  const exposition = createExposition({
     isActive: () => isActive,
     isUncertain: () => false,
     read: () => new Promise<Read>((resolve) => (answer = resolve)),
-    logger: createLogger("prometheus", "silent"),
   });
   const shown = async (): Promise<string> => {
     const families = exposition.families();
@@ -54,4 +63,23 @@ it("shows nothing if another process has taken over while Redis was slow", async
   const text = await textOf(await late);
   expect(text).toMatch(/^celery_exporter_active 0\.0$/m);
   expect(text).not.toContain("celery_task_received");
+});
+
+it("shows nothing while another process may show newer values, and then nothing smaller than before", async () => {
+  let [isActive, isUncertain] = [true, false];
+  let read = READ;
+  const exposition = createExposition({
+    isActive: () => isActive,
+    isUncertain: () => isUncertain,
+    read: () => Promise.resolve(read),
+  });
+  const received = async (): Promise<string | undefined> =>
+    /^celery_task_received_total.* (\S+)$/m.exec(await textOf(await exposition.families()))?.[1];
+  expect(await received()).toBe("5.0");
+  [isActive, isUncertain] = [false, true];
+  await expect(exposition.families()).rejects.toThrow(UnavailableError);
+  [isActive, isUncertain] = [true, false];
+  read = { ...READ, shards: [{ counts: "x.r 4", floors: "" }] };
+  await sleep(NEXT_SNAPSHOT_MS);
+  expect(await received()).toBe("5.0");
 });
