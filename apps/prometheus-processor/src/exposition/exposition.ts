@@ -1,7 +1,6 @@
 /** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
 import { type Logger, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { CountTable, type KnownWorkers, type Observed, type ShardCounts } from "@celery-metrics-exporter/task-store";
-import type { HostnameLabel } from "../counting/counting.ts";
 import { FlowerFamilies } from "./flower-families.ts";
 import { type Snapshot, Snapshots } from "./snapshots.ts";
 import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";
@@ -9,7 +8,6 @@ import type { Family } from "./text.ts";
 import { type WatchedFamiliesOptions, watchedFamilies } from "./watched-families.ts";
 
 export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesOptions {
-  readonly hostnameLabel: HostnameLabel;
   /** Whether this process shows the series. */
   readonly isActive: () => boolean;
   /** Whether it showed them until Redis stopped answering, and it is not known whether another process does by now. */

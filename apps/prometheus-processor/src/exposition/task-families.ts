@@ -1,5 +1,6 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
 import type { Counts, SetCounts } from "@celery-metrics-exporter/task-store";
+import { GENERIC_HOSTNAME, type HostnameLabel } from "../counting/counting.ts";
 import { CODES, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
 import { type Family, type Histogram, type Sample, writeNumber } from "./text.ts";
 
@@ -11,6 +12,8 @@ export interface TaskFamiliesOptions {
   readonly wait: HistogramFields;
   /** Whether failures carry their exception. */
   readonly exceptionLabel: boolean;
+  /** What the label `hostname` says of a worker. */
+  readonly hostnameLabel: HostnameLabel;
 }
 
 /** What was read from Redis at one time. */
@@ -48,17 +51,18 @@ const COUNTERS: readonly (readonly [state: Exclude<keyof typeof CODES, "failed">
   ["retried", "Sent if the task failed, but will be retried in the future."],
 ];
 
-/** In the order of their names. Every state of a label set is shown as soon as a worker told anything of it, so that rates see the first one. */
+/** In the order of their names. Every state of a label set is shown from its first event on, so that rates see the first one of each. */
 export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOptions): Family[] {
   const { prefix, runtime, failedRuntime, wait } = options;
   const series = seriesOf(snapshot);
   const { codes } = snapshot.counts;
+  const ofWorkers = options.hostnameLabel === "generic" ? series : withoutClients(series, codes);
   const counters = COUNTERS.map(([state, help]): Family => ({
     name: `${prefix}task_${state}`,
     type: "counter",
     help,
     get samples() {
-      return counted(series, codes.get(CODES[state]));
+      return counted(state === "sent" ? series : ofWorkers, codes.get(CODES[state]));
     },
   }));
   const families: Family[] = [
@@ -68,7 +72,7 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
       type: "counter",
       help: "Sent if the execution of the task failed.",
       get samples() {
-        return failures(series, snapshot, options);
+        return failures(ofWorkers, snapshot, options);
       },
     },
     histogram(series, { name: `${prefix}task_runtime`, help: "Histogram of task runtime measurements.", fields: runtime, codes }),
@@ -86,6 +90,13 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
     }),
   ];
   return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** If series carry their worker: without the sets of clients, in which no worker counts. A worker's host may be called like them. */
+function withoutClients(series: readonly Series[], codes: Codes): Series[] {
+  const { sent: _, failed: __, ...others } = CODES;
+  const numbers = [...Object.values(others).map((code) => codes.get(code)), ...failureCodes(codes).map(([, number]) => number)];
+  return series.filter(({ labels, counts }) => labels["hostname"] !== GENERIC_HOSTNAME || numbers.some((number) => counts.get(number) > 0));
 }
 
 function* counted(series: readonly Series[], code: number | undefined): Generator<Sample> {
