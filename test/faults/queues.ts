@@ -5,6 +5,7 @@ import { Queue } from "bullmq";
 import { Cluster, Redis } from "ioredis";
 import { expect } from "vitest";
 
+/** The default of `QUEUE_PREFIX`. */
 const PREFIX = "{cme}";
 const POLL_MS = 100;
 
@@ -20,8 +21,10 @@ export class Queues {
   readonly redis: RedisConnection;
   readonly #work: readonly Queue[];
   readonly #deadLetters: Queue;
+  readonly #prefix: string;
 
-  constructor(redisUrl: string) {
+  constructor(redisUrl: string, prefix = PREFIX) {
+    this.#prefix = prefix;
     this.redis = connect(redisUrl);
     // Redis goes away in some tests.
     this.redis.on("error", () => {});
@@ -32,22 +35,22 @@ export class Queues {
 
   /** The jobs that a process is working on. */
   async active(queueName: string): Promise<string[]> {
-    return this.redis.lrange(`${PREFIX}:${queueName}:active`, 0, -1);
+    return this.redis.lrange(`${this.#prefix}:${queueName}:active`, 0, -1);
   }
 
   /** Number of jobs ever added to a queue. */
   async added(queueName: string): Promise<number> {
-    return Number((await this.redis.get(`${PREFIX}:${queueName}:id`)) ?? 0);
+    return Number((await this.redis.get(`${this.#prefix}:${queueName}:id`)) ?? 0);
   }
 
   /** Number of these jobs that are not done. */
   async left(queueName: string, jobs: readonly string[]): Promise<number> {
-    return jobs.length === 0 ? 0 : this.redis.exists(...jobs.map((job) => `${PREFIX}:${queueName}:${job}`));
+    return jobs.length === 0 ? 0 : this.redis.exists(...jobs.map((job) => `${this.#prefix}:${queueName}:${job}`));
   }
 
   /** Changes the jobs of killed processes as if 13 seconds had passed. */
   async expireLocks(queueName: string): Promise<void> {
-    const key = `${PREFIX}:${queueName}`;
+    const key = `${this.#prefix}:${queueName}`;
     const jobs = await this.active(queueName);
     if (jobs.length > 0)
       await this.redis
@@ -81,7 +84,7 @@ export class Queues {
   }
 
   #open(name: string): Queue {
-    const queue = new Queue(name, { connection: this.redis, prefix: PREFIX });
+    const queue = new Queue(name, { connection: this.redis, prefix: this.#prefix });
     queue.on("error", () => {});
     return queue;
   }
