@@ -31,6 +31,12 @@ export class TaskCounts {
   }
 }
 
+/** The counts of events. A task that Celery's worker terminates may have two that end it. */
+export class EventCounts extends TaskCounts {
+  /** By task name: failures because the process was told to exit, which Celery 5.6 sends for a terminated task besides its revocation. */
+  readonly exits = new Map<string, number>();
+}
+
 /** The sides that are compared with Celery, in the order of the columns. */
 const EXPORTERS = ["datadog", "postgres", "prometheus"] as const;
 type ExporterName = (typeof EXPORTERS)[number];
@@ -51,6 +57,7 @@ export interface Comparison {
 
 export interface Sides extends Readonly<Record<ExporterName, TaskCounts | undefined>> {
   readonly celery: TaskCounts;
+  readonly prometheus: EventCounts | undefined;
 }
 
 /**
@@ -70,13 +77,14 @@ function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): 
  * Counts each task once. Prometheus counts each event. A rejected task for which Celery sends `task-failed` too is both rejected and failed there, and only
  * failed for the others. A terminated one for which Celery 5.6 sends `task-failed` too is both revoked and failed there, and only revoked for the others.
  */
-function endsOf(events: TaskCounts, celery: TaskCounts): TaskCounts {
+function endsOf(events: EventCounts, celery: TaskCounts): TaskCounts {
   const counts = new TaskCounts();
   for (const { name, state } of events.keys()) {
     const rejected = events.get(name, "REJECTED");
     const surplus = events.get(name, "FAILURE") - celery.get(name, "FAILURE");
     const failsToo = rejected > 0 && surplus === rejected;
-    const isTerminatedToo = surplus > 0 && rejected === 0 && surplus <= events.get(name, "REVOKED");
+    const terminated = Math.min(events.get(name, "REVOKED"), events.exits.get(name) ?? 0);
+    const isTerminatedToo = surplus > 0 && rejected === 0 && surplus <= terminated;
     if (state === "REJECTED" && failsToo) continue;
     const tasks = events.get(name, state) - (state === "FAILURE" && isTerminatedToo ? surplus : 0);
     if (tasks > 0) counts.add(name, state, tasks);

@@ -2,7 +2,7 @@
 import { celeryTask, type Database } from "@celery-metrics-exporter/db";
 import { listenForStatsd, type DogstatsdMetric } from "@celery-metrics-exporter/testkit";
 import { and, count, gte, inArray, sql, type SQL } from "drizzle-orm";
-import { FINAL_STATES, TaskCounts, type FinalState } from "./comparison.ts";
+import { EventCounts, FINAL_STATES, TaskCounts, type FinalState } from "./comparison.ts";
 import type { DemoSettings } from "./environment.ts";
 
 /** The sum of a counter's values with these tags; a missing tag counts as empty. */
@@ -137,14 +137,19 @@ const SCRAPED: ReadonlyMap<string, FinalState> = new Map([
   ["celery_task_rejected_total", "REJECTED"],
 ]);
 
+/** The exception of a terminated task, in Celery 5.6. */
+const EXIT = "SystemExit";
+
 /** The demo's own tasks in an answer for Prometheus, in the text format. Each event counts. */
-export function tasksInScrape(text: string, queuePrefix: string): TaskCounts {
-  const counts = new TaskCounts();
+export function tasksInScrape(text: string, queuePrefix: string): EventCounts {
+  const counts = new EventCounts();
   for (const [, metric = "", labels = "", value] of text.matchAll(/^(\w+)\{(.*)\} (\S+)$/gm)) {
     const state = SCRAPED.get(metric);
     const valueOf = (label: string): string => new RegExp(`\\b${label}="((?:[^"\\\\]|\\\\.)*)"`).exec(labels)?.[1] ?? "";
-    if (state !== undefined && Number(value) > 0 && valueOf("queue_name").startsWith(queuePrefix))
-      counts.add(valueOf("name"), state, Number(value));
+    if (state === undefined || !(Number(value) > 0) || !valueOf("queue_name").startsWith(queuePrefix)) continue;
+    const name = valueOf("name");
+    counts.add(name, state, Number(value));
+    if (valueOf("exception") === EXIT) counts.exits.set(name, (counts.exits.get(name) ?? 0) + Number(value));
   }
   return counts;
 }

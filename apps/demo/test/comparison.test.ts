@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { TaskCounts, compare, renderComparison, renderResult, type FinalState } from "../src/comparison.ts";
+import { EventCounts, type TaskCounts, compare, renderComparison, renderResult, type FinalState } from "../src/comparison.ts";
 
-function counts(...entries: readonly (readonly [string, FinalState, number])[]): TaskCounts {
-  const result = new TaskCounts();
+function counts(...entries: readonly (readonly [string, FinalState, number])[]): EventCounts {
+  const result = new EventCounts();
   for (const entry of entries) result.add(...entry);
   return result;
 }
 
-const everything = (): TaskCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
-const twoOfA = (): TaskCounts => counts(["a", "SUCCESS", 2]);
+const everything = (): EventCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
+const twoOfA = (): EventCounts => counts(["a", "SUCCESS", 2]);
 
 describe("the comparison", () => {
   it("agrees when every side has the same counts", () => {
@@ -45,17 +45,25 @@ describe("the comparison", () => {
 
   it("agrees if Celery sends a failure for a terminated task too, which Prometheus counts as both", () => {
     const [celery, other] = [counts(["a", "REVOKED", 2]), counts(["a", "REVOKED", 2])];
-    const agrees = (prometheus: TaskCounts): boolean => compare({ celery, datadog: other, postgres: other, prometheus }).agrees;
+    const agrees = (prometheus: EventCounts): boolean => compare({ celery, datadog: other, postgres: other, prometheus }).agrees;
+    const failedToo = (failures: number, exits: number, revoked = 2): EventCounts => {
+      const result = counts(["a", "REVOKED", revoked], ["a", "FAILURE", failures]);
+      result.exits.set("a", exits);
+      return result;
+    };
     expect(agrees(counts(["a", "REVOKED", 2]))).toBe(true);
-    expect(agrees(counts(["a", "REVOKED", 2], ["a", "FAILURE", 1]))).toBe(true);
-    expect(agrees(counts(["a", "REVOKED", 2], ["a", "FAILURE", 3]))).toBe(false);
-    expect(agrees(counts(["a", "REVOKED", 1], ["a", "FAILURE", 1]))).toBe(false);
+    expect(agrees(failedToo(1, 1))).toBe(true);
+    expect(agrees(failedToo(2, 2))).toBe(true);
+    expect(agrees(failedToo(1, 0)), "another exception").toBe(false);
+    expect(agrees(failedToo(2, 1)), "one of them").toBe(false);
+    expect(agrees(failedToo(3, 3)), "more than were revoked").toBe(false);
+    expect(agrees(failedToo(1, 1, 1)), "instead of the revocation").toBe(false);
   });
 
   it("agrees when Prometheus counts both events of a rejected task, and the others only its failure", () => {
     const celery = counts(["a", "REJECTED", 2], ["a", "FAILURE", 1]);
     const failed = counts(["a", "FAILURE", 3]);
-    const agrees = (prometheus: TaskCounts, postgres?: TaskCounts): boolean =>
+    const agrees = (prometheus: EventCounts, postgres?: TaskCounts): boolean =>
       compare({ celery, datadog: postgres, postgres, prometheus }).agrees;
     expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 3]), failed)).toBe(true);
     expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 3]))).toBe(true);

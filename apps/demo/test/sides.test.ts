@@ -37,6 +37,8 @@ it("counts the demo's tasks in what Prometheus scrapes", () => {
       'celery_task_failed_total{exception="",hostname="generic",name="shop.pay",queue_name="demo.payments"} 0.0',
       'celery_task_failed_total{exception="CardDeclined",hostname="generic",name="shop.pay",queue_name="demo.payments"} 2.0',
       'celery_task_failed_total{exception="GatewayDown",hostname="generic",name="shop.pay",queue_name="demo.payments"} 1.0',
+      'celery_task_failed_total{exception="SystemExit",hostname="generic",name="shop.slow",queue_name="demo.default"} 1.0',
+      'celery_task_failed_total{exception="SystemExit",hostname="generic",name="shop.slow",queue_name="demo.mail"} 1.0',
       'celery_task_succeeded_total{hostname="generic",name="shop.pay",queue_name="demo.payments"} 4.0',
       'celery_task_succeeded_total{hostname="generic",name="shop.pay",queue_name="payments"} 7.0',
       'celery_task_started_total{hostname="generic",name="shop.pay",queue_name="demo.payments"} 9.0',
@@ -45,5 +47,7 @@ it("counts the demo's tasks in what Prometheus scrapes", () => {
   );
   expect(counts.get("shop.pay", "FAILURE")).toBe(3);
   expect(counts.get("shop.pay", "SUCCESS")).toBe(4);
-  expect(counts.keys()).toHaveLength(2);
+  expect(counts.get("shop.slow", "FAILURE")).toBe(2);
+  expect(counts.exits).toEqual(new Map([["shop.slow", 2]]));
+  expect(counts.keys()).toHaveLength(3);
 });
