@@ -173,6 +173,8 @@ describe("start", () => {
       CE_LOG_LEVEL: "WARNING",
       CE_RETRY_INTERVAL: "5",
       CE_BROKER_TRANSPORT_OPTION: "sentinel_password=hunter2",
+      CE_BROKER_SSL_OPTION: "ca_certs=/ca.pem",
+      CE_ACCEPT_CONTENT: "json,msgpack",
       EXPORTERS: "prometheus",
     };
     const printed = await outputOf(["start", "--prometheus-buckets", "1,2", "--print-config"], { ...env, CE_BUCKETS: "3" });
@@ -195,6 +197,8 @@ describe("start", () => {
       "Warning: CE_PORT: is ignored, because PROMETHEUS_PORT is set too",
       expect.stringMatching(/^Warning: CE_RETRY_INTERVAL: it is not needed/) as string,
       expect.stringMatching(/^Warning: CE_BROKER_TRANSPORT_OPTION: set CELERY_GLOBAL_KEYPREFIX/) as string,
+      expect.stringMatching(/^Warning: CE_BROKER_SSL_OPTION: write these options into CELERY_BROKER_URL/) as string,
+      expect.stringMatching(/^Warning: CE_ACCEPT_CONTENT: it is not needed/) as string,
     ]) {
       expect(lines).toContainEqual(line);
     }

@@ -83,3 +83,23 @@ it("shows nothing while another process may show newer values, and then nothing 
   await sleep(NEXT_SNAPSHOT_MS);
   expect(await received()).toBe("5.0");
 });
+
+it("says once that Redis has lost the counts, and starts again at 0", async () => {
+  const lines: string[] = [];
+  let read = READ;
+  const exposition = createExposition({
+    isActive: () => true,
+    isUncertain: () => false,
+    read: () => Promise.resolve(read),
+    logger: createLogger("prometheus", "warn", { write: (line) => void lines.push(line) }),
+  });
+  const received = async (): Promise<string> => {
+    const text = await textOf(await exposition.families());
+    await sleep(NEXT_SNAPSHOT_MS);
+    return /^celery_task_received_total.* (\S+)$/m.exec(text)?.[1] ?? "";
+  };
+  expect([await received(), lines]).toEqual(["5.0", []]);
+  read = { ...READ, epoch: "2", shards: [{ counts: "x.r 1", floors: "" }] };
+  expect([await received(), await received()]).toEqual(["1.0", "1.0"]);
+  expect(lines.map((line) => (JSON.parse(line) as { msg: string }).msg)).toEqual(["Redis has lost the counts: they start again at 0"]);
+});
