@@ -1,4 +1,5 @@
 /** What celery-exporter and its dashboards on grafana.com use. Users keep those dashboards when they change to ours. */
+import type { Located } from "./grafana.ts";
 
 /** The series of celery-exporter. */
 export const CELERY_EXPORTER_SERIES = [
@@ -26,7 +27,7 @@ const average = (labels: string, by: string): string =>
   `sum(rate(celery_task_runtime_sum{${labels}}[1w]))${by} / sum(rate(celery_task_runtime_count{${labels}}[1w]))${by} > 0`;
 
 /** The expressions of “Celery / Tasks / Overview” (17509) and “Celery / Tasks / By Task” (17508), by panel. */
-export const CELERY_EXPORTER_PANELS: Readonly<Record<string, readonly string[]>> = {
+const CELERY_EXPORTER_PANELS: Readonly<Record<string, readonly string[]>> = {
   "17509 Workers": [`count(celery_worker_up{${SCOPE}} == 1)`],
   "17509 Workers Active Tasks": [`sum(celery_worker_tasks_active{${SCOPE}})`],
   "17509 Queues": [`count(group by (queue_name) (celery_queue_length{${SCOPE}}))`],
@@ -61,6 +62,10 @@ export const CELERY_EXPORTER_PANELS: Readonly<Record<string, readonly string[]>>
       `histogram_quantile(${quantile}, sum(irate(celery_task_runtime_bucket{${OF_TASK}}[$__rate_interval])) by (name, job, le))`,
   ),
 };
+
+export function celeryExporterExpressions(): Located[] {
+  return Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) => list.map((expression) => [panel, expression] as const));
+}
 
 /** The queries of their variables. Without a series of workers nothing loads. */
 export const CELERY_EXPORTER_VARIABLES = [

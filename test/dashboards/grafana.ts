@@ -71,6 +71,11 @@ export function ruleExpressions(): Located[] {
   return rules().map(({ alert, expr }) => [alert, expr]);
 }
 
+/** Of the variables that offer what Prometheus has. */
+export function variableQueries(dashboards: readonly Dashboard[]): string[] {
+  return dashboards.flatMap(({ templating }) => templating.list.filter(({ type }) => type === "query").map(({ query }) => query));
+}
+
 /** As Grafana replaces its variables; those not given are “All”. */
 export function withoutVariables(expression: string, values: Readonly<Record<string, string>> = {}): string {
   const replaced = { __rate_interval: "5m", __range: "5m", ...values };

@@ -14,14 +14,16 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_SERIES, CELERY_EXPORTER_VARIABLES } from "../dashboards/celery-exporter.ts";
+import { CELERY_EXPORTER_SERIES, CELERY_EXPORTER_VARIABLES, celeryExporterExpressions } from "../dashboards/celery-exporter.ts";
+import { Evaluation } from "../dashboards/evaluation.ts";
+import { DATADOG_METRICS, FLOWER_ALERTS, FLOWER_PANELS } from "../dashboards/flower.ts";
 import {
   RULES,
   RULE_TESTS,
   grafanaDashboards,
-  labelValues,
   panelExpressions,
   ruleExpressions,
+  variableQueries,
   withoutVariables,
 } from "../dashboards/grafana.ts";
 import { parseExpression } from "../dashboards/promql.ts";
@@ -42,10 +44,12 @@ const lifecycle = new Lifecycle(logger);
 /** Tasks that succeeded or failed, and events of all kinds. */
 const published = { ended: 0, events: 0 };
 let prometheus: PrometheusServer;
-let began: number;
+let evaluation: Evaluation;
+let exposedPort: number;
 
 beforeAll(async () => {
   const [redis, sink, port] = await Promise.all([startRedis(), startStatsdSink(), freePort()]);
+  exposedPort = port;
   lifecycle.defer("redis", () => redis.stop());
   lifecycle.defer("sink", () => sink.close());
   const start = async (names: readonly string[], settings: Readonly<Record<string, string>>): Promise<string> => {
@@ -67,6 +71,8 @@ beforeAll(async () => {
     PROMETHEUS_INCOMPLETE_WAIT_MS: "500",
     PROMETHEUS_QUEUE_PRIORITIES: "true",
     DATADOG_GRACE_MS: "200",
+    PROMETHEUS_FLOWER_METRICS: "true",
+    PROMETHEUS_CREATED: "true",
   });
   // By itself, because it would find no queues and no workers where the test says that there are some.
   const monitor = await start(["monitor"], { QUEUE_PREFIX: "{cme-monitor}", MONITOR_INTERVAL_SECONDS: "1" });
@@ -75,6 +81,7 @@ beforeAll(async () => {
     scrapes: [
       target("celery", [`127.0.0.1:${port}`]),
       target("celery-metrics-exporter", [pipeline, monitor]),
+      { ...target("flower", [`127.0.0.1:${port}`]), metrics_path: "/flower/metrics" },
       // What celery-exporter would show.
       {
         ...target("celery-exporter", [`127.0.0.1:${port}`]),
@@ -86,7 +93,7 @@ beforeAll(async () => {
     ],
   });
   lifecycle.defer("prometheus", () => prometheus.stop());
-  began = Date.now();
+  evaluation = new Evaluation(prometheus, { task: TASK });
 
   const publisher = await connectPublisher(redis.url);
   lifecycle.defer("publisher", () => publisher.close());
@@ -165,39 +172,13 @@ async function observe(redisUrl: string): Promise<void> {
   ]);
 }
 
-/** What would be an empty panel, or one that shows an error. */
-async function withoutData(expressions: readonly (readonly [place: string, expression: string])[], values = {}): Promise<string[]> {
-  const results = await Promise.all(
-    expressions.map(async ([place, expression]) => {
-      const series = await prometheus.queryRange(withoutVariables(expression, { ...values, task: TASK }), began);
-      return series.some((one) => one.values.some((value) => Number.isFinite(value))) ? [] : [place];
-    }),
-  );
-  return results.flat();
-}
-
-/** The queries of variables that would offer nothing. */
-async function withoutChoice(queries: readonly string[], values = {}): Promise<string[]> {
-  const results = await Promise.all(
-    queries.map(async (query) => {
-      const { selector, label } = labelValues(query);
-      const series = await prometheus.queryRange(`count by (${label}) (${withoutVariables(selector, { ...values, task: TASK })})`, began);
-      return series.some(({ metric }) => metric[label] !== undefined) ? [] : [query];
-    }),
-  );
-  return results.flat();
-}
-
 describe("with the series of a load", () => {
   it("every panel of our dashboards shows data", async () => {
     const dashboards = grafanaDashboards();
     const expressions = panelExpressions(dashboards);
     expect(expressions.length).toBeGreaterThan(80);
-    await expect.poll(() => withoutData(expressions), PATIENCE).toEqual([]);
-    const queries = dashboards.flatMap(({ templating }) =>
-      templating.list.filter(({ type }) => type === "query").map(({ query }) => query),
-    );
-    await expect.poll(() => withoutChoice(queries), PATIENCE).toEqual([]);
+    await expect.poll(() => evaluation.withoutData(expressions), PATIENCE).toEqual([]);
+    await expect.poll(() => evaluation.withoutChoice(variableQueries(dashboards)), PATIENCE).toEqual([]);
   });
 
   it("every panel of our dashboards that needs nothing new shows data of celery-exporter", async () => {
@@ -205,16 +186,23 @@ describe("with the series of a load", () => {
       parseExpression(withoutVariables(expression)).selectors.every(({ name }) => CELERY_EXPORTER_SERIES.includes(name)),
     );
     expect(expressions.length).toBeGreaterThan(60);
-    await expect.poll(() => withoutData(expressions, { job: "celery-exporter" }), PATIENCE).toEqual([]);
+    await expect.poll(() => evaluation.withoutData(expressions, { job: "celery-exporter" }), PATIENCE).toEqual([]);
   });
 
   it("every panel of celery-exporter's dashboards shows data", async () => {
     const values = { ...CLUSTER, job: "celery" };
-    const expressions = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) =>
-      list.map((expression) => [panel, expression] as const),
-    );
-    await expect.poll(() => withoutData(expressions, values), PATIENCE).toEqual([]);
-    await expect.poll(() => withoutChoice(CELERY_EXPORTER_VARIABLES, values), PATIENCE).toEqual([]);
+    await expect.poll(() => evaluation.withoutData(celeryExporterExpressions(), values), PATIENCE).toEqual([]);
+    await expect.poll(() => evaluation.withoutChoice(CELERY_EXPORTER_VARIABLES, values), PATIENCE).toEqual([]);
+  });
+
+  it("every panel and alert of Flower's dashboard has data", async () => {
+    await expect.poll(() => evaluation.withoutData([...FLOWER_PANELS, ...FLOWER_ALERTS]), PATIENCE).toEqual([]);
+  });
+
+  it("Datadog's integration of Celery finds every metric that it reads from Flower", async () => {
+    const text = await (await fetch(`http://127.0.0.1:${exposedPort}/flower/metrics`)).text();
+    const found = new Set([...text.matchAll(/^(flower_\w+?)(?:_total|_bucket)?\{/gm)].map(([, name]) => name));
+    expect(Object.keys(DATADOG_METRICS).filter((name) => !found.has(name))).toEqual([]);
   });
 
   it("no alert has an error", async () => {
