@@ -43,6 +43,8 @@ const EMPTY: Readonly<Record<string, readonly string[]>> = {
     // RabbitMQ tells them only to its management plugin.
     "workers-and-queues.json: Unacknowledged messages, A",
     "workers-and-queues.json: Unacknowledged messages, B",
+    // RabbitMQ does not tell how many messages have which priority.
+    "workers-and-queues.json: Messages waiting, by priority, A",
   ],
 };
 
@@ -73,6 +75,7 @@ describe.concurrent("after a real Celery application has run", () => {
       DD_DOGSTATSD_PORT: String(sink.port),
       EXPORTERS: "datadog,prometheus",
       PROMETHEUS_PORT: String(port),
+      PROMETHEUS_QUEUE_PRIORITIES: "true",
       MONITOR_INTERVAL_SECONDS: "1",
       MONITOR_INSPECT_INTERVAL_SECONDS: "5",
       HEALTH_PORT: String(await freePort()),
