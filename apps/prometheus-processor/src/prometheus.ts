@@ -100,6 +100,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}, stale
         queuePriorities: config.PROMETHEUS_QUEUE_PRIORITIES,
         ...histograms,
         isActive: () => leader.isActive,
+        activeSince: () => leader.activeSince,
         isUncertain: () => leader.isUncertain,
         read: async () => {
           const [epoch, shards, labelSets, created, classes, known, observed] = await Promise.all([

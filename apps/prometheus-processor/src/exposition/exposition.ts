@@ -10,6 +10,8 @@ import { type WatchedFamiliesOptions, watchedFamilies } from "./watched-families
 export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesOptions {
   /** Whether this process shows the series. */
   readonly isActive: () => boolean;
+  /** Since when without a gap, monotonic, in milliseconds. What was read before may be older than what another process has shown since. */
+  readonly activeSince: () => number;
   /** Whether it showed them until Redis stopped answering, and it is not known whether another process does by now. */
   readonly isUncertain: () => boolean;
   /** Reads everything from Redis, at one time. */
@@ -39,6 +41,7 @@ export class Exposition {
     this.#options = options;
     this.#flower = new FlowerFamilies(options);
     this.#snapshots = new Snapshots({
+      notBefore: options.activeSince,
       read: async () => this.#toShown(await options.read()),
       ...(options.staleMs !== undefined && { staleMs: options.staleMs }),
     });

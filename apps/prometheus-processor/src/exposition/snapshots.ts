@@ -10,6 +10,8 @@ export interface SnapshotsOptions<S> {
   readonly staleMs?: number;
   /** How long a scrape waits for Redis, in milliseconds. */
   readonly patienceMs?: number;
+  /** What was read before this time is not shown any more, by `now`. */
+  readonly notBefore?: () => number;
   /** Milliseconds, monotonic. */
   readonly now?: () => number;
 }
@@ -25,7 +27,7 @@ export class Snapshots<S> {
   #reading: Promise<void> | undefined;
 
   constructor(options: SnapshotsOptions<S>) {
-    this.#options = { freshMs: 1_000, staleMs: 60_000, patienceMs: 1_000, now: () => performance.now(), ...options };
+    this.#options = { freshMs: 1_000, staleMs: 60_000, patienceMs: 1_000, notBefore: () => 0, now: () => performance.now(), ...options };
   }
 
   /**
@@ -64,7 +66,9 @@ export class Snapshots<S> {
   }
 
   get #ageMs(): number {
-    return this.#last === undefined ? Number.POSITIVE_INFINITY : this.#options.now() - this.#last.at;
+    return this.#last === undefined || this.#last.at < this.#options.notBefore()
+      ? Number.POSITIVE_INFINITY
+      : this.#options.now() - this.#last.at;
   }
 
   async #read(): Promise<void> {

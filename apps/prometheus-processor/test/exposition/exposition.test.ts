@@ -35,6 +35,7 @@ function createExposition(options: Pick<ExpositionOptions, "isActive" | "isUncer
     runtime: new HistogramFields("t", [1]),
     failedRuntime: new HistogramFields("u", [1]),
     wait: new HistogramFields("w", [1]),
+    activeSince: () => 0,
     logger: createLogger("prometheus", "silent"),
     ...options,
   });
@@ -82,6 +83,28 @@ it("shows nothing while another process may show newer values, and then nothing 
   read = { ...READ, shards: [{ counts: "x.r 4", floors: "" }] };
   await sleep(NEXT_SNAPSHOT_MS);
   expect(await received()).toBe("5.0");
+});
+
+it("shows nothing of an earlier time when it was active, because another process may have shown newer values since", async () => {
+  let activeSince = 0;
+  let isSlow = false;
+  let answer: ((read: Read) => void) | undefined;
+  const exposition = createExposition({
+    isActive: () => true,
+    isUncertain: () => false,
+    activeSince: () => activeSince,
+    read: () => (isSlow ? new Promise<Read>((resolve) => (answer = resolve)) : Promise.resolve(READ)),
+  });
+  expect(await textOf(await exposition.families())).toContain("celery_task_received_total{");
+  await sleep(NEXT_SNAPSHOT_MS);
+  isSlow = true;
+  // Still the same time: an older result is right.
+  expect(await textOf(await exposition.families())).toContain("celery_task_received_total{");
+  activeSince = performance.now();
+  await expect(exposition.families()).rejects.toThrow(UnavailableError);
+  // What was asked for before does not count either.
+  answer?.(READ);
+  await expect(exposition.families()).rejects.toThrow(UnavailableError);
 });
 
 it("says once that Redis has lost the counts, and starts again at 0", async () => {

@@ -21,6 +21,7 @@ const NEVER = Number.NEGATIVE_INFINITY;
 export class Leader {
   readonly #options: LeaderOptions;
   #heldUntil = NEVER;
+  #activeSince = NEVER;
   #wasActive: boolean | undefined;
   #turns: Repeat | undefined;
 
@@ -44,6 +45,11 @@ export class Leader {
   /** Whether this process is to do the work now. False also if Redis has not confirmed it for some seconds. */
   get isActive(): boolean {
     return performance.now() <= this.#heldUntil;
+  }
+
+  /** Since when it is active without a gap, monotonic, in milliseconds. Before that, another process may have been. */
+  get activeSince(): number {
+    return this.#activeSince;
   }
 
   /** Whether this process was active until Redis stopped answering. Another one may be active by now, if Redis answers that one. */
@@ -76,6 +82,7 @@ export class Leader {
       return;
     }
     const { held, heldUntil } = await leadership.claim({ completeSince: performance.now() });
+    if (held && !this.isActive) this.#activeSince = performance.now();
     this.#heldUntil = held ? heldUntil : NEVER;
     health.up(held ? "active" : `standby: another ${role} is active`);
     if (held !== this.#wasActive) logger.info(held ? `active ${role}` : `on standby: another ${role} is active`);

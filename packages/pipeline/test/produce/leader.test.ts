@@ -43,6 +43,21 @@ describe("the leader", () => {
     expect([first.leader.isActive, second.leader.isActive]).toEqual([true, false]);
   });
 
+  it("knows since when it is active without a gap", async () => {
+    let isAble = true;
+    const { leader } = create("eight", "monitor", () => isAble);
+    const before = performance.now();
+    await leader.start();
+    const first = leader.activeSince;
+    expect(first).toBeGreaterThanOrEqual(before);
+    isAble = false;
+    await expect.poll(() => leader.isActive, { interval: 20 }).toBe(false);
+    const lost = performance.now();
+    isAble = true;
+    await expect.poll(() => leader.isActive, { timeout: 4 * TTL_MS, interval: 20 }).toBe(true);
+    expect(leader.activeSince).toBeGreaterThanOrEqual(lost);
+  });
+
   it("is followed at once if it stops, and within its time to live if it vanishes", async () => {
     const [first, second] = [create("two"), create("two")];
     await first.leader.start();

@@ -47,7 +47,9 @@ export function readContribution(text: string): Contribution {
     const field = equals === -1 ? part : part.slice(0, equals);
     const dot = field.indexOf(".");
     if (dot > 0) last = field.slice(0, dot);
-    contribution.push(`${last}${field.slice(dot)}`, equals === -1 ? 1 : readBase36(part, equals + 1));
+    const number = equals === -1 ? 1 : readBase36(part, equals + 1);
+    // An earlier form had them. Redis would take "-0" for no number.
+    if (number !== 0) contribution.push(`${last}${field.slice(dot)}`, number);
   }
   return contribution;
 }

@@ -57,3 +57,7 @@ it("differs by what leads from one to the other", () => {
     }),
   );
 });
+
+it("has no numbers of 0, which an earlier form stored", () => {
+  expect(readContribution("x.s;.M=0;.r=2")).toEqual(["x.s", 1, "x.r", 2]);
+});
