@@ -1,7 +1,8 @@
 /** The frame around every page: where one can go, the theme, the keyboard. */
 import type { ComponentChildren, ComponentType, JSX } from "preact";
 import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
-import { useQuery } from "./api/query.ts";
+import { isAnswering } from "./api/ask.ts";
+import { useQuery, type Query } from "./api/query.ts";
 import { pageHref } from "./api/statistics.ts";
 import type { CountsAnswer, Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
@@ -10,7 +11,7 @@ import { compact, duration, number } from "./parts/format.ts";
 import { gapsOf, isLate } from "./parts/gaps.ts";
 import { Icon, type IconName } from "./parts/icon.tsx";
 import { KeyHelp, useKeys } from "./parts/keys.tsx";
-import { Empty } from "./parts/say.tsx";
+import { Empty, Failing } from "./parts/say.tsx";
 import { Tasks } from "./pages/tasks.tsx";
 import { switchTheme } from "./theme.ts";
 
@@ -103,8 +104,36 @@ function Page({ name }: { readonly name: string }): JSX.Element | null {
       () => setFailed(true),
     );
   }, [name]);
-  if (hasFailed || isBroken !== undefined) return <Reload />;
+  if (isBroken !== undefined) return <Reload />;
+  if (hasFailed) return <NotLoaded name={name} />;
   return Shown === undefined ? null : <Shown />;
+}
+
+/** Its files did not come. If nobody answers at all, they come once somebody does. */
+function NotLoaded({ name }: { readonly name: string }): JSX.Element {
+  const asked = useQuery<Me>("me");
+  const failedAt = useRef(Date.now());
+  const wasSilent = useRef(false);
+  const { error } = asked;
+  useEffect(() => {
+    if (error !== undefined) wasSilent.current = true;
+    // Browsers remember files that did not come. The address has all that the page shows.
+    else if (wasSilent.current) window.location.reload();
+  }, [error]);
+  if (error === undefined && !wasSilent.current && asked.at >= failedAt.current) return <Reload />;
+  return (
+    <>
+      <Bar title={titleOf(name)} />
+      <div class="body">
+        <Failing query={{ ...asked, data: undefined }} />
+      </div>
+    </>
+  );
+}
+
+function titleOf(name: string): string {
+  const { before = "", name: title } = LINKS.find(({ to }) => to === name) ?? { name: `${name.slice(0, 1).toUpperCase()}${name.slice(1)}` };
+  return `${before}${title}`;
 }
 
 /** After an update of the server, the files of the page before are gone, and answers may lack what it shows. */
@@ -124,13 +153,13 @@ function Reload(): JSX.Element {
 }
 
 /** What stands beside the entries, in one question. */
-function useCounts(): CountsAnswer | undefined {
+function useCounts(): Query<CountsAnswer> {
   const [isTime, setTime] = useState(false);
   useEffect(() => {
     const timer = setTimeout(() => setTime(true), COUNTS_AFTER_MS);
     return () => clearTimeout(timer);
   }, []);
-  return useQuery<CountsAnswer>(isTime ? "counts" : undefined, { everyMs: COUNTS_EVERY_MS }).data;
+  return useQuery<CountsAnswer>(isTime ? "counts" : undefined, { everyMs: COUNTS_EVERY_MS });
 }
 
 interface CountProps {
@@ -175,7 +204,7 @@ function Side(): JSX.Element {
   const { data: me } = useQuery<Me>("me");
   const known = useCounts();
   // The entries stay if their counts cannot be shown.
-  const counts = isBroken === undefined ? known : undefined;
+  const counts = isBroken === undefined ? known.data : undefined;
   return (
     <header class="side">
       <a class="brand" href={href("")}>
@@ -204,7 +233,7 @@ function Side(): JSX.Element {
         </div>
       </nav>
       <div class="side-foot">
-        {counts !== undefined && <Health counts={counts} />}
+        {known.error !== undefined || !isAnswering.value ? <Silent /> : counts !== undefined && <Health counts={counts} />}
         <a class="about" href={href("about")} aria-current={page.value === "about" ? "page" : undefined}>
           <Icon name="info" />
           <span>{me === undefined || me.name === "anyone" ? "About" : `${me.name}, ${me.role}`}</span>
@@ -227,6 +256,16 @@ function Side(): JSX.Element {
         </div>
       </div>
     </header>
+  );
+}
+
+/** Nothing is known of the data now. The page says why. */
+function Silent(): JSX.Element {
+  return (
+    <a class="on-l" href={`${href("")}#health`} title="What is shown may be old">
+      <span class="dot bad" />
+      <span>No answer</span>
+    </a>
   );
 }
 

@@ -8,7 +8,14 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-export async function startProxy(site: string, { prefix, strips }: { readonly prefix: string; readonly strips: boolean }): Promise<Proxy> {
+export interface ProxyOptions {
+  readonly prefix: string;
+  readonly strips: boolean;
+  /** A free one without it. */
+  readonly port?: number;
+}
+
+export async function startProxy(site: string, { prefix, strips, port: ownPort = 0 }: ProxyOptions): Promise<Proxy> {
   const { hostname, port } = new URL(site);
   const server = createServer((incoming, outgoing) => {
     const path = incoming.url ?? "/";
@@ -25,7 +32,7 @@ export async function startProxy(site: string, { prefix, strips }: { readonly pr
     outgoing.on("close", () => forwarded.destroy());
     incoming.pipe(forwarded);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(ownPort, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     stop: () =>

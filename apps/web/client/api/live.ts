@@ -1,6 +1,7 @@
 /** Tasks as they change, by server-sent events. */
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, RETRY_MS, ask, isAnswering } from "./ask.ts";
 import type { TaskItem } from "./types.ts";
 
 /** Whether pages update by themselves. */
@@ -9,11 +10,13 @@ export const isLive = signal(true);
 export interface Live {
   /** The latest version of each task that was sent, by id. */
   readonly tasks: ReadonlyMap<string, TaskItem>;
+  /** When the latest came; milliseconds since 1970. */
+  readonly at: number;
   /** Why nothing comes. */
-  readonly problem: string | undefined;
+  readonly problem: ApiError | undefined;
 }
 
-const NOTHING: Live = { tasks: new Map(), problem: undefined };
+const NOTHING: Live = { tasks: new Map(), at: 0, problem: undefined };
 const MAX_TASKS = 1_000;
 /** Frequent messages are shown together. */
 const SHOW_MS = 500;
@@ -21,40 +24,73 @@ const SHOW_MS = 500;
 interface Watcher {
   /** @param isReset whether these are all tasks of the list, instead of those that are new or have changed. */
   readonly onTasks: (tasks: readonly TaskItem[], isReset: boolean) => void;
-  readonly onProblem: (problem: string) => void;
+  /** @param problem undefined when it is over. */
+  readonly onProblem: (problem: ApiError | undefined) => void;
 }
 
-/** Watches a list while the tab is visible, until the function that it returns is called. */
-export function watch(path: string, { onTasks, onProblem }: Watcher): () => void {
+export interface Watch {
+  readonly again: () => void;
+  readonly stop: () => void;
+}
+
+/** An event stream does not tell why it ended, but any other question does. */
+async function reasonOfEnd(): Promise<ApiError | undefined> {
+  try {
+    await ask("me");
+    return undefined;
+  } catch (thrown) {
+    return thrown instanceof ApiError ? thrown : undefined;
+  }
+}
+
+/** Watches a list while the tab is visible, until it is stopped. */
+export function watch(path: string, { onTasks, onProblem }: Watcher): Watch {
   let source: EventSource | undefined;
+  let timer: number | undefined;
   const open = (): void => {
+    clearTimeout(timer);
     source?.close();
     source = undefined;
     if (document.hidden) return;
-    source = new EventSource(`./api/v1/${path}`);
-    source.addEventListener("tasks", ({ data }: MessageEvent<string>) => {
+    const own = (source = new EventSource(`./api/v1/${path}`));
+    own.addEventListener("open", () => {
+      isAnswering.value = true;
+      onProblem(undefined);
+    });
+    own.addEventListener("tasks", ({ data }: MessageEvent<string>) => {
       const { items, reset } = JSON.parse(data) as { readonly items: readonly TaskItem[]; readonly reset: boolean };
       onTasks(items, reset);
     });
-    source.addEventListener("problem", ({ data }: MessageEvent<string>) =>
-      onProblem((JSON.parse(data) as { readonly detail: string }).detail),
-    );
-    // The browser connects again by itself, unless the server refused.
-    source.addEventListener("error", () => {
-      if (source?.readyState === EventSource.CLOSED) onProblem("Live updates are not available.");
+    own.addEventListener("problem", ({ data }: MessageEvent<string>) => {
+      const { status, detail } = JSON.parse(data) as { readonly status: number; readonly detail: string };
+      onProblem(new ApiError(status, detail));
+    });
+    own.addEventListener("error", () => {
+      // The browser connects again by itself, unless something other than events was the answer.
+      const isRefused = own.readyState === EventSource.CLOSED;
+      if (isRefused && own === source) timer = window.setTimeout(open, RETRY_MS);
+      void reasonOfEnd().then((reason = isRefused ? new ApiError(503, "Live updates are not available.") : undefined) => {
+        if (own === source && own.readyState !== EventSource.OPEN && reason !== undefined) onProblem(reason);
+      });
     });
   };
   open();
   document.addEventListener("visibilitychange", open);
-  return () => {
-    source?.close();
-    document.removeEventListener("visibilitychange", open);
+  return {
+    again: open,
+    stop: () => {
+      clearTimeout(timer);
+      source?.close();
+      source = undefined;
+      document.removeEventListener("visibilitychange", open);
+    },
   };
 }
 
 /** The newest version of each task of a list. Undefined watches nothing. */
-export function useLive(path: string | undefined): Live {
+export function useLive(path: string | undefined): Live & { readonly again: () => void } {
   const [live, setLive] = useState(NOTHING);
+  const again = useRef(() => {});
   const shownPath = useRef(path);
   useEffect(() => {
     setLive(NOTHING);
@@ -62,12 +98,14 @@ export function useLive(path: string | undefined): Live {
     if (path === undefined) return;
     const tasks = new Map<string, TaskItem>();
     let timer: number | undefined;
-    const show = (problem?: string): void => {
+    let at = 0;
+    const show = (problem?: ApiError): void => {
       clearTimeout(timer);
-      timer = window.setTimeout(() => setLive({ tasks: new Map(tasks), problem }), SHOW_MS);
+      timer = window.setTimeout(() => setLive({ tasks: new Map(tasks), at, problem }), SHOW_MS);
     };
-    const stop = watch(path, {
+    const watched = watch(path, {
       onTasks: (items) => {
+        at = Date.now();
         for (const task of items) {
           tasks.delete(task.task_id);
           tasks.set(task.task_id, task);
@@ -77,10 +115,11 @@ export function useLive(path: string | undefined): Live {
       },
       onProblem: show,
     });
+    again.current = watched.again;
     return () => {
       clearTimeout(timer);
-      stop();
+      watched.stop();
     };
   }, [path]);
-  return shownPath.current === path ? live : NOTHING;
+  return { ...(shownPath.current === path ? live : NOTHING), again: () => again.current() };
 }

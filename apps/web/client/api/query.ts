@@ -1,66 +1,7 @@
 /** Questions to the API, and a small cache of its answers. */
 import { useEffect, useReducer, useRef } from "preact/hooks";
-import { parseExact } from "./exact.ts";
+import { ApiError, RETRY_MS, ask, isTemporary } from "./ask.ts";
 import { isLive } from "./live.ts";
-
-/** A failed request, with a sentence for people. */
-export class ApiError extends Error {
-  /** 0 if there was no answer. */
-  readonly status: number;
-  readonly field: string | undefined;
-
-  constructor(status: number, message: string, field?: string) {
-    super(message);
-    this.status = status;
-    this.field = field;
-  }
-}
-
-declare global {
-  /** The first question of the page and its answer: `early.ts` asked it while the scripts were loaded. */
-  var early: { readonly path: string; readonly answer: Promise<Response> } | undefined;
-}
-
-/** The answer that is already on its way, once. */
-function takeEarly(path: string): Promise<Response> | undefined {
-  const { early } = globalThis;
-  if (early?.path !== path) return undefined;
-  globalThis.early = undefined;
-  return early.answer;
-}
-
-const ANSWER_MS = 20_000;
-
-/** Asks `api/v1/<path>`. @throws {ApiError} */
-export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
-  const timeout = AbortSignal.timeout(ANSWER_MS);
-  try {
-    const answer = await (takeEarly(path) ??
-      fetch(`./api/v1/${path}`, { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) }));
-    const text = await answer.text();
-    if (answer.ok) return parseAnswer(path, text) as T;
-    const problem = parseProblem(text);
-    throw new ApiError(answer.status, problem.detail ?? `The server answered with the status ${answer.status}.`, problem.field);
-  } catch (thrown) {
-    if (thrown instanceof ApiError || signal?.aborted === true) throw thrown;
-    throw new ApiError(0, timeout.aborted ? `The server did not answer within ${ANSWER_MS / 1_000} s.` : "The server does not answer.");
-  }
-}
-
-/** Only a task has numbers of users. */
-function parseAnswer(path: string, text: string): unknown {
-  if (!/^tasks\/[^/?]+$/.test(path)) return JSON.parse(text);
-  const { args_json, kwargs_json } = parseExact(text) as { args_json?: unknown; kwargs_json?: unknown };
-  return { ...(JSON.parse(text) as object), args_json, kwargs_json };
-}
-
-function parseProblem(text: string): { readonly detail?: string; readonly field?: string } {
-  try {
-    return JSON.parse(text) as { detail?: string; field?: string };
-  } catch {
-    return {};
-  }
-}
 
 interface Cached {
   readonly data: unknown;
@@ -146,8 +87,6 @@ export interface QueryOptions {
   readonly everyMs?: number | undefined;
 }
 
-const RETRY_MS = 5_000;
-
 /** Asks while it is shown, and again when the tab becomes visible. Undefined asks nothing. */
 export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions = {}): Query<T> {
   const [, redraw] = useReducer((count: number) => count + 1, 0);
@@ -176,7 +115,7 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
       } catch (thrown) {
         if (signal.aborted) return;
         now.error = thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown));
-        if (now.error.status === 0 || now.error.status >= 500) timer = window.setTimeout(start, RETRY_MS);
+        if (isTemporary(now.error)) timer = window.setTimeout(start, RETRY_MS);
       }
       redraw(0);
     };

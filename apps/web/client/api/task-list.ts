@@ -1,6 +1,7 @@
 /** A page of tasks that goes on searching while it is not full. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, ask, useQuery, type Query, type QueryOptions } from "./query.ts";
+import { ApiError, ask } from "./ask.ts";
+import { useQuery, type Query, type QueryOptions } from "./query.ts";
 import type { TaskItem, TaskPageAnswer } from "./types.ts";
 
 export const PAGE_SIZE = 50;

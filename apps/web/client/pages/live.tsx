@@ -1,12 +1,13 @@
 /** What happens now: each change of the newest tasks, as a line. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { ApiError } from "../api/ask.ts";
 import { isLive, watch } from "../api/live.ts";
 import type { TaskItem } from "../api/types.ts";
 import { changed, href, query } from "../location.ts";
 import { Bar, LiveButton } from "../parts/bar.tsx";
 import { NewRows } from "../parts/new-rows.tsx";
-import { Empty, Loading, Setting } from "../parts/say.tsx";
+import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { SearchBar } from "../parts/search-bar.tsx";
 import { filtersOf } from "../parts/search.ts";
 import { Badge, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "../parts/task.tsx";
@@ -28,10 +29,12 @@ interface Stream {
   readonly waiting: readonly TaskItem[];
   /** How many came, of which the oldest are gone. */
   readonly count: number;
-  readonly problem: string | undefined;
+  /** When the latest came; milliseconds since 1970. */
+  readonly at: number;
+  readonly problem: ApiError | undefined;
 }
 
-const NOTHING: Stream = { lines: undefined, waiting: [], count: 0, problem: undefined };
+const NOTHING: Stream = { lines: undefined, waiting: [], count: 0, at: 0, problem: undefined };
 
 /** A task has a line for each of its changes. */
 function keyOf({ task_id, status, last_event_at, lost }: TaskItem): string {
@@ -62,23 +65,27 @@ function withWaiting(stream: Stream): Stream {
 }
 
 /** @param isRead whether somebody reads, so that no line may move. */
-function useStream(path: string | undefined, isRead: () => boolean): Stream & { readonly show: () => void } {
+function useStream(path: string | undefined, isRead: () => boolean): Stream & { readonly show: () => void; readonly again: () => void } {
   const [stream, setStream] = useState(NOTHING);
+  const again = useRef(() => {});
   useEffect(() => setStream(NOTHING), [query.value.toString()]);
   useEffect(() => {
     if (path === undefined) return;
-    return watch(path, {
+    const watched = watch(path, {
       onTasks: (items) =>
         setStream((before) => {
           const known = new Set([...(before.lines ?? []), ...before.waiting].map(keyOf));
           const fresh = items.filter((task) => !known.has(keyOf(task)));
-          const after = { ...before, waiting: together(fresh, before.waiting), count: before.count + fresh.length, problem: undefined };
+          const waiting = together(fresh, before.waiting);
+          const after = { ...before, waiting, count: before.count + fresh.length, at: Date.now(), problem: undefined };
           return before.lines !== undefined && isRead() ? after : withWaiting(after);
         }),
       onProblem: (problem) => setStream((before) => ({ ...before, problem })),
     });
+    again.current = watched.again;
+    return watched.stop;
   }, [path]);
-  return { ...stream, show: () => setStream(withWaiting) };
+  return { ...stream, again: () => again.current(), show: () => setStream(withWaiting) };
 }
 
 const ONLY: readonly (readonly [string | null, string])[] = [
@@ -92,7 +99,7 @@ export function Live(): JSX.Element {
   watched.set("limit", String(WATCHED));
   const isRead = (): boolean =>
     list.current?.matches(":hover") === true || list.current?.contains(document.activeElement) === true || window.scrollY > AT_TOP_PIXELS;
-  const { lines, count, problem, show } = useStream(isLive.value ? `live?${watched.toString()}` : undefined, isRead);
+  const { lines, count, at, problem, show, again } = useStream(isLive.value ? `live?${watched.toString()}` : undefined, isRead);
   const status = query.value.get("status");
   return (
     <>
@@ -110,12 +117,12 @@ export function Live(): JSX.Element {
         <form class="find" role="search" aria-label="Tasks" onSubmit={(event) => event.preventDefault()}>
           <SearchBar />
         </form>
-        {problem !== undefined && <p class="small muted">{problem}</p>}
+        <Failing query={{ error: problem, data: lines, at, ask: again }} />
         <section class="panel results" aria-label="Changes">
           <NewRows count={count} noun={["change", "changes"]} onShow={show} />
           {lines === undefined ? (
             isLive.value ? (
-              <Loading rows={10} />
+              problem === undefined && <Loading rows={10} />
             ) : (
               <Empty icon="live" title="Paused">
                 <p>Nothing is asked until you go on.</p>

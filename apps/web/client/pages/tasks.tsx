@@ -28,6 +28,7 @@ export function Tasks(): JSX.Element {
   const live = useLive(isLive.value && isNewest ? `live?${withLimit(query.value)}` : undefined);
   const rows = list.items.map((task) => newer(task, live.tasks.get(task.task_id)));
   const waiting = countNew(list.items, live.tasks);
+  const liveQuery = { ...list.first, error: live.problem, at: Math.max(list.first.at, live.at), ask: live.again };
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const filters = filtersOf(query.value).length;
 
@@ -55,8 +56,7 @@ export function Tasks(): JSX.Element {
         <div class="list">
           <Facets names={names} isReady={list.first.data !== undefined} />
           <div class="stack">
-            <Failing query={list.first} />
-            {live.problem !== undefined && <p class="small muted">{live.problem}</p>}
+            <Failing query={list.first.error === undefined ? liveQuery : list.first} />
             <section class="panel results" aria-label="Results" aria-busy={list.first.isPrevious}>
               <Times list={list} />
               <NewRows count={waiting} noun={["task", "tasks"]} onShow={list.first.ask} />

@@ -1,6 +1,7 @@
 /** The line at the top of a page, with its range of time and whether it updates by itself. */
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
+import { isAnswering } from "../api/ask.ts";
 import { isLive } from "../api/live.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
 import { Dialog, closeDialog } from "./dialog.tsx";
@@ -43,8 +44,8 @@ export function LiveButton({ waiting = 0 }: { readonly waiting?: number }): JSX.
       title="Pauses while this tab is hidden. Key: l"
       onClick={() => (isLive.value = !isLive.value)}
     >
-      <span class={isLive.value ? "dot" : "dot off"} />
-      {isLive.value ? "Live" : "Paused"}
+      <span class={`dot ${!isLive.value ? "off" : isAnswering.value ? "" : "bad"}`} />
+      {!isLive.value ? "Paused" : isAnswering.value ? "Live" : "No answer"}
       {waiting > 0 && <b>{waiting} new</b>}
     </button>
   );

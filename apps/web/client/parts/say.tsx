@@ -1,6 +1,7 @@
 /** What a page says when something is missing, late, wrong or still loading. */
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { isTemporary } from "../api/ask.ts";
 import type { Query } from "../api/query.ts";
 import { Icon, type IconName } from "./icon.tsx";
 import { shortTime } from "./format.ts";
@@ -55,14 +56,17 @@ export function Loading({ rows = 6 }: { readonly rows?: number }): JSX.Element {
 }
 
 /** Why there is no newer answer. What is on the page stays. */
-export function Failing({ query: { error, data, at, ask } }: { readonly query: Query<unknown> }): JSX.Element | null {
+export function Failing({
+  query: { error, data, at, ask },
+}: {
+  readonly query: Pick<Query<unknown>, "error" | "data" | "at" | "ask">;
+}): JSX.Element | null {
   if (error === undefined) return null;
-  const isTemporary = error.status === 0 || error.status >= 500;
   return (
     <div role="alert">
       <Call tone="fail" icon="warn" title={error.message}>
         {data !== undefined && <>What you see is of {shortTime(new Date(at))}. </>}
-        {isTemporary && (
+        {isTemporary(error) && (
           <>
             Trying again every 5 s.{" "}
             <button class="link" type="button" onClick={ask}>
