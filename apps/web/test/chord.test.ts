@@ -51,6 +51,14 @@ describe("a chord in a tree", () => {
     expect(chords([outer, a, b, task("child", "b", [5, 8])])).toEqual([["outer", "a b", undefined]]);
   });
 
+  it("takes no task for a body that was sent while its parent had long to run, or before the others had ended", () => {
+    const during = task("during", "b", [19.7, 25]);
+    expect(chords([outer, a, b, during])).toEqual([["outer", "a b", undefined]]);
+    // The worker sends the body just before the event of the success.
+    expect(chords([outer, a, b, task("body", "b", [19.9, 25])])).toEqual([["outer", "a b", "body"]]);
+    expect(chords([outer, task("a", "outer", [1, 22]), b, task("after", "b", [20, 25])])).toEqual([]);
+  });
+
   it("says nothing of chains side by side, of a single chain, and of a part of a tree", () => {
     expect(chords([outer, a, b, task("after a", "a", [10, 12]), task("after b", "b", [20, 22])])).toEqual([]);
     expect(chords([outer, a, task("after a", "a", [10, 12])])).toEqual([]);

@@ -27,7 +27,7 @@ function chordOf({ tree, chords, here }: ChordNoteProps): { readonly task: TreeT
 export function ChordNote(props: ChordNoteProps): JSX.Element | null {
   const { chord } = chordOf(props);
   if (chord === undefined) return null;
-  return chord.body === undefined ? <WithoutBody chord={chord} /> : <WithBody chord={chord} body={chord.body} here={props.here} />;
+  return chord.body === undefined ? <WithoutBody chord={chord} /> : <WithBody {...props} chord={chord} body={chord.body} />;
 }
 
 /** Above the tree: what cannot be known of a task that has none. */
@@ -61,19 +61,24 @@ function Parts({ sender, parts, status }: Pick<Chord, "sender" | "parts"> & { re
   );
 }
 
-function WithBody({ chord, body, here }: { readonly chord: Chord; readonly body: TreeTask; readonly here: string }): JSX.Element {
-  const isBody = body.task_id === here;
+function WithBody({
+  tree,
+  chord,
+  body,
+  here,
+}: Pick<ChordNoteProps, "tree" | "here"> & { readonly chord: Chord; readonly body: TreeTask }): JSX.Element {
   const slowest = chord.parts.reduce((most, task) => ((task.duration ?? 0) > (most.duration ?? 0) ? task : most));
   const last = chord.parts.reduce((latest, task) => ((task.finished_at ?? "") > (latest.finished_at ?? "") ? task : latest));
+  const sender = tree.nodes.find(({ task_id }) => task_id === chord.sender);
   return (
     <Note>
-      {isBody ? <b>Waited for </b> : <Link task={body} />}
-      {!isBody && <b> waited for </b>}
-      <Parts sender={chord.sender} parts={chord.parts} status="SUCCESS" />, as the body of a chord does. It was sent when all of them had
-      succeeded: <Link task={last} /> was the last
+      {body.task_id === here ? <b>This may be the body of a chord</b> : <Link task={body} />}
+      {body.task_id !== here && <b> may be the body of a chord</b>} of tasks that{" "}
+      {sender === undefined ? "one task" : <Link task={sender} />} sent. It was sent as <Link task={last} /> ended, and{" "}
+      <Parts sender={chord.sender} parts={chord.parts} status="SUCCESS" /> had succeeded by then, which need not all belong to the chord
       {slowest.duration !== null && (
         <>
-          , and <Link task={slowest} /> ran longest, {duration(slowest.duration)}
+          ; of these, <Link task={slowest} /> ran longest, {duration(slowest.duration)}
         </>
       )}
       .
@@ -90,7 +95,7 @@ function WithoutBody({ chord: { sender, parts } }: { readonly chord: Chord }): J
   const unfinished = parts.filter(({ status }) => !hasEnded(status));
   const all = (
     <>
-      the <Parts sender={sender} parts={parts} /> sent together
+      the <Parts sender={sender} parts={parts} /> that one task sent
     </>
   );
   if (failed.length > 0)
@@ -136,13 +141,16 @@ function Alone({ tree, task }: { readonly tree: TreeAnswer; readonly task: TreeT
         </>
       ) : parent !== undefined ? (
         <>
-          <b>Waited for</b> <Link task={parent} />, perhaps as the next task of a chain. If it is the body of a chord, it waited for more.{" "}
+          Sent as <Link task={parent} /> ended, perhaps as the next task of a chain. If it is the body of a chord, it waited for more.{" "}
           {others}
         </>
-      ) : UNSUCCESSFUL.includes(task.status) ? (
-        <>No task sent this one. If it is part of a chord, the body of the chord is not sent, because this task did not succeed. {others}</>
       ) : (
-        <>No task sent this one. {others}</>
+        <>
+          Not sent by another task.{" "}
+          <a class="link" href={href("tasks", { from, to })}>
+            Tasks sent at the same time
+          </a>
+        </>
       )}
     </p>
   );

@@ -9,8 +9,10 @@ import type { TreeAnswer, TreeTask } from "../api/types.ts";
 const UNLOCK = "celery.chord_unlock";
 /** Clocks of hosts differ. */
 const CLOCKS_MS = 1_000;
+/** A worker sends what follows a task just before the event of its success, both by the same clock. */
+const END_MS = 250;
 
-/** Tasks that one task sent, and the task that was sent when they had succeeded. */
+/** Tasks that one task sent and that may be a chord, perhaps among others, and the task that was sent when the last of them ended: perhaps its body. */
 export interface Chord {
   readonly sender: string;
   readonly parts: readonly TreeTask[];
@@ -27,13 +29,13 @@ export function isUnlock({ name }: Pick<TreeTask, "name">): boolean {
 }
 
 /** Whether a task had succeeded before this time. */
-function succeededBefore({ status, finished_at }: TreeTask, time: number): boolean {
-  return status === "SUCCESS" && finished_at !== null && Date.parse(finished_at) <= time + CLOCKS_MS;
+function succeededBefore({ status, finished_at }: TreeTask, time: number, toleranceMs: number): boolean {
+  return status === "SUCCESS" && finished_at !== null && exactMs(finished_at) <= time + toleranceMs;
 }
 
 /** Whether a task was sent at the end of its parent: the next one of a chain, a callback, or the body of a chord. */
 export function isSentAtEnd(task: TreeTask, parent: TreeTask): boolean {
-  return succeededBefore(parent, beginOf(task));
+  return succeededBefore(parent, beginOf(task), END_MS);
 }
 
 /** Groups of tasks that one task sent and that may be a chord, by their sender. If several of them sent a task at their end, they are chains. */
@@ -53,7 +55,7 @@ export function chordsOf({ nodes, truncated }: TreeAnswer): ReadonlyMap<string, 
     const [body] = after;
     if (body === undefined) chords.set(sender, { sender, parts, body });
     else if (after.length === 1) {
-      const before = parts.filter((task) => succeededBefore(task, beginOf(body)));
+      const before = parts.filter((task) => succeededBefore(task, beginOf(body), CLOCKS_MS));
       if (before.length > 1) chords.set(sender, { sender, parts: before, body });
     }
   }

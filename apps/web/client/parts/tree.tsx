@@ -9,7 +9,7 @@ import { AloneNote } from "./chord-note.tsx";
 import { Icon } from "./icon.tsx";
 import { endOf, partsOf, partsOfNode, sumsOf, type Part } from "./life.ts";
 import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
-import { duration, number } from "./format.ts";
+import { duration } from "./format.ts";
 import { currentTime } from "./time.tsx";
 
 /** More tasks of one name below one task become one line. */
@@ -60,7 +60,7 @@ export function Tree({ tree, chords, task }: TreeProps): JSX.Element {
   const { nodes, truncated, root } = tree;
   const scale = scaleOf(nodes);
   const budget = { left: MOST_DRAWN };
-  const waited = new Map([...chords.values()].flatMap(({ body, parts }) => (body === undefined ? [] : [[body.task_id, parts.length]])));
+  const bodies = new Set([...chords.values()].flatMap(({ body }) => (body === undefined ? [] : [body.task_id])));
   return (
     <>
       <AloneNote tree={tree} chords={chords} here={task.task_id} />
@@ -73,7 +73,7 @@ export function Tree({ tree, chords, task }: TreeProps): JSX.Element {
             <span>{duration((scale.to - scale.from) / 1_000)}</span>
           </span>
         </div>
-        <Level branches={toBranches(nodes)} scale={scale} here={task} waited={waited} budget={budget} level={0} />
+        <Level branches={toBranches(nodes)} scale={scale} here={task} bodies={bodies} budget={budget} level={0} />
       </div>
       <footer>
         <Legend />
@@ -99,8 +99,8 @@ interface LevelProps {
   readonly branches: readonly Branch[];
   readonly scale: Scale;
   readonly here: TaskAnswer;
-  /** For how many tasks each body of a chord waited. */
-  readonly waited: ReadonlyMap<string, number>;
+  /** Tasks that may be the body of a chord. */
+  readonly bodies: ReadonlySet<string>;
   /** How many more nodes may be drawn, on all levels. */
   readonly budget: { left: number };
   readonly level: number;
@@ -119,7 +119,7 @@ function Level({ branches, level, ...rest }: LevelProps): JSX.Element | null {
         if (rest.budget.left-- <= 0) return null;
         return (
           <li key={branch.task.task_id}>
-            <Node task={branch.task} scale={rest.scale} here={rest.here} waited={rest.waited.get(branch.task.task_id)} />
+            <Node task={branch.task} scale={rest.scale} here={rest.here} isBody={rest.bodies.has(branch.task.task_id)} />
             {level < MOST_LEVELS ? (
               <Level branches={branch.children} level={level + 1} {...rest} />
             ) : (
@@ -186,10 +186,10 @@ interface NodeProps {
   readonly task: TreeTask;
   readonly scale: Scale;
   readonly here: TaskAnswer;
-  readonly waited: number | undefined;
+  readonly isBody: boolean;
 }
 
-function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
+function Node({ task, scale, here, isBody }: NodeProps): JSX.Element {
   const isHere = task.task_id === here.task_id;
   const parts = isHere && here.attempts.length > 0 ? partsOf(here, currentTime) : partsOfNode(task, currentTime);
   const state = stateOf(task);
@@ -200,7 +200,7 @@ function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
         <TaskName name={task.name} />
       </span>
       {isHere && <span class="tag p3">this task</span>}
-      {waited !== undefined && <span class="tag">waited for {number(waited)}</span>}
+      {isBody && <span class="tag">perhaps a chord’s body</span>}
       {task.duration !== null && <span class="dur">{duration(task.duration)}</span>}
     </>
   );
