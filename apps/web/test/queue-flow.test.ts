@@ -22,10 +22,23 @@ describe("a queue", () => {
 });
 
 describe("what comes into a queue and goes out, a minute", () => {
-  it("does not count the time before the monitor's first look", () => {
+  it("counts the first minutes of a new queue, over the minutes that there were", () => {
     const nothing = [null, null, null];
-    expect(latelyOf(known([...nothing, 20, 80]), [0, 0, 50, 20, 60]).sent).toBeNull();
-    expect(latelyOf(known([...nothing, 20, 80, 100]), [0, 0, 50, 20, 60, 20])).toMatchObject({ sent: 60, taken: 0 });
+    expect(latelyOf(known([...nothing, 0, 0]), [0, 0, 0, 120, 0])).toMatchObject({ sent: 120, taken: 120 });
+    expect(latelyOf(known([...nothing, 0, 0, 0]), [0, 0, 0, 120, 0, 0])).toMatchObject({ sent: 60, taken: 60 });
+    // All that was sent waits.
+    expect(latelyOf(known([...nothing, 25, 25, 25]), [0, 0, 0, 25, 0, 0])).toMatchObject({ sent: 12.5, taken: 0 });
+    // Something waited before anything was known.
+    expect(latelyOf(known([...nothing, 100, 100, 100]), [0, 0, 0, 25, 0, 0])).toMatchObject({ sent: 12.5, taken: 0 });
+  });
+
+  it("counts what came in before the monitor's first look", () => {
+    expect(latelyOf(known([null, null, null, 20, 80]), [0, 0, 50, 20, 60])).toMatchObject({ sent: 35, taken: 25 });
+    expect(latelyOf(known([null, null, null, 0, 0]), [0, 0, 0, 0, 0])).toMatchObject({ sent: 0, taken: 0 });
+  });
+
+  it("is not known from the first minute of the range alone", () => {
+    expect(latelyOf(known([5]), [30, 30, 30])).toMatchObject({ sent: null, taken: null });
   });
 
   it("does not count the minute that is not over", () => {

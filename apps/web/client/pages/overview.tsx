@@ -17,6 +17,7 @@ import { duration, number, percent, rate, zone } from "../parts/format.ts";
 import { Panel } from "../parts/panel.tsx";
 import { Age } from "../parts/queue.tsx";
 import { SlowestTypes } from "../parts/slowest-types.tsx";
+import { isMonitored } from "../parts/monitored.ts";
 import { Consumers, takersOf } from "../parts/takers.tsx";
 import { WorkerName } from "../parts/task.tsx";
 import { Busy, WorkerBadge } from "../parts/worker.tsx";
@@ -257,7 +258,11 @@ function QueuePanel({ queues, workers }: QueuePanelProps): JSX.Element {
       {queues === undefined ? (
         <Loading rows={3} />
       ) : items.length === 0 ? (
-        <p class="pad small soft">Not known: the role monitor asks the broker for their lengths. Is it running?</p>
+        <p class="pad small soft">
+          {isMonitored(queues, workers?.items)
+            ? "No queue has been seen yet."
+            : "Not known: the role monitor asks the broker for their lengths. Is it running?"}
+        </p>
       ) : (
         <table>
           <Heads of={["Queue", ["n", "Waiting"], ["n", "Oldest"], ["n", "Consumers"]]} />

@@ -8,6 +8,7 @@ import { Spark } from "../parts/chart.tsx";
 import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
+import { isMonitored } from "../parts/monitored.ts";
 import { Age, OpenQueue } from "../parts/queue.tsx";
 import { Balance, Consumers, silenceOf, takersOf } from "../parts/takers.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
@@ -64,11 +65,18 @@ export function Queues(): JSX.Element {
           {asked.data === undefined ? (
             asked.error === undefined && <Loading />
           ) : items.length === 0 ? (
-            <Empty icon="queues" title="No queue was observed in this range">
-              <p>
-                The role monitor asks the broker how long the queues are. Start it: <Setting>pnpm --filter monitor start</Setting>. It is a
-                part of <code>pnpm start</code>.
-              </p>
+            <Empty
+              icon="queues"
+              title={isMonitored(asked.data, workers?.items) ? "No queue has been seen yet" : "No queue was observed in this range"}
+            >
+              {isMonitored(asked.data, workers?.items) ? (
+                <p>The role monitor looks for queues. They appear here once a message has been sent to them.</p>
+              ) : (
+                <p>
+                  The role monitor asks the broker how long the queues are. Start it: <Setting>pnpm --filter monitor start</Setting>. It is
+                  a part of <code>pnpm start</code>.
+                </p>
+              )}
             </Empty>
           ) : (
             <Table list={asked.data} step={step} workers={workers?.items} at={at} />
@@ -150,8 +158,8 @@ function Table({ list, step, workers, at }: TableProps): JSX.Element {
           ["n", "Waiting"],
           ["n p3", rangeName(query.value, STANDARD_RANGE)],
           ["n", "Oldest"],
-          ["n p3", <abbr title="Tasks sent to it a minute, in the last 15 minutes">In a minute</abbr>],
-          ["n p3", <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>],
+          ["n p3", <abbr title="Tasks sent to it, in those of the last 15 minutes of which something is known">In per minute</abbr>],
+          ["n p3", <abbr title="What was sent to it, less what it grew by">Out per minute</abbr>],
           ["p2", "Balance"],
           ["n", "Consumers"],
         ]}

@@ -5,6 +5,7 @@ import type { QueueList, Statistics, StatisticsItem, WorkerList } from "../api/t
 import { Spark } from "./chart.tsx";
 import { BAD_SHARE } from "./failed-share.tsx";
 import { duration, number, percent, rate } from "./format.ts";
+import { isMonitored } from "./monitored.ts";
 
 export const NO_COUNT = { value: ({ count }: StatisticsItem): number => count, missing: 0 };
 
@@ -77,7 +78,9 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
         value={waiting === undefined || queues?.items.length === 0 ? "–" : number(waiting)}
         sub={
           queues?.items.length === 0
-            ? "needs the role monitor"
+            ? isMonitored(queues, workers?.items)
+              ? "no queue has been seen yet"
+              : "needs the role monitor"
             : `in ${number(queues?.items.length ?? 0)} ${queues?.items.length === 1 ? "queue" : "queues"}`
         }
         {...(queues !== undefined &&

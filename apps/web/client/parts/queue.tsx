@@ -8,6 +8,7 @@ import { Chart } from "./chart.tsx";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
+import { takersOf } from "./takers.tsx";
 import { IdLink, TaskName, WorkerName, argumentsLine, taskHref } from "./task.tsx";
 import { Time, Wait, now } from "./time.tsx";
 import { WorkerBadge } from "./worker.tsx";
@@ -75,7 +76,8 @@ export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.E
   const { taken } = queue.lately;
   const asked = new URLSearchParams({ name: queue.name, messages: String(queue.messages ?? 0) });
   const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: EVERY_MS });
-  const work = taken === null || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
+  const hasTakers = takersOf(queue, workers).count !== 0;
+  const work = !hasTakers || taken === null || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
   return (
     <div class="qopen">
       <h2 class="sr">Queue {queue.name}</h2>

@@ -69,7 +69,7 @@ interface BalanceProps {
 }
 
 /** Whether what comes in is taken. A queue does not keep up if nobody is there to take anything, even if nothing comes in. */
-export function Balance({ queue: { lately, messages, consumers }, takers: { count }, silentMs }: BalanceProps): JSX.Element {
+export function Balance({ queue: { lately, messages, consumers }, takers: { count, isAbandoned }, silentMs }: BalanceProps): JSX.Element {
   const { trend, change, taken } = lately;
   if (trend === "grows" || trend === "shrinks")
     return (
@@ -78,7 +78,7 @@ export function Balance({ queue: { lately, messages, consumers }, takers: { coun
       </span>
     );
   // With Redis, workers that nobody hears may take from it.
-  if (count === 0 && (consumers !== null || (taken ?? 0) === 0)) return <span class="warn">nobody takes from it</span>;
+  if (isAbandoned || (count === 0 && (consumers !== null || (taken ?? 0) === 0))) return <span class="warn">nobody takes from it</span>;
   if (silentMs !== undefined) return <span class="warn">no word from its workers for {ago(silentMs)}</span>;
   if (trend === null) return <span class="nil">–</span>;
   if (messages === null || messages === 0) return <span class="muted">keeps up</span>;

@@ -44,7 +44,9 @@ export const Lately = z
     sent: z
       .number()
       .nullable()
-      .describe("Tasks that were sent to it a minute, since its length is known; null if no `task-sent` of the range names it."),
+      .describe(
+        "Tasks that were sent to it a minute, in the minutes of which something is known; null if no `task-sent` of the range names it.",
+      ),
     taken: z.number().nullable().describe("What was sent to it, less what it grew by, a minute."),
   })
   .meta({ id: "QueueLately" });
@@ -81,12 +83,19 @@ export function trendOf(known: readonly KnownMinute[]): Pick<Lately, "trend" | "
 export function latelyOf(known: readonly KnownMinute[], sent: readonly number[] | undefined): Lately {
   const whole = sent === undefined ? [] : known.filter(({ minute }) => minute < sent.length - 1);
   const [first, last] = [whole.at(0), whole.at(-1)];
-  // What came before the first length is known has nothing to do with how it changed.
-  const minutes = (last?.minute ?? 0) - (first?.minute ?? 0);
-  if (sent === undefined || first === undefined || last === undefined || minutes === 0)
-    return { ...trendOf(known), sent: null, taken: null };
-  const total = sent.slice(first.minute + 1, last.minute + 1).reduce((sum, count) => sum + count, 0);
-  return { ...trendOf(known), sent: total / minutes, taken: Math.max(0, total - (last.messages - first.messages)) / minutes };
+  const nothing = { ...trendOf(known), sent: null, taken: null };
+  if (sent === undefined || first === undefined || last === undefined) return nothing;
+  const sum = (from: number, to: number): number => sent.slice(from, to).reduce((total, count) => total + count, 0);
+  const rates = (from: number, before: number): Lately => {
+    const [minutes, total] = [last.minute + 1 - from, sum(from, last.minute + 1)];
+    return { ...trendOf(known), sent: total / minutes, taken: Math.max(0, total - (last.messages - before)) / minutes };
+  };
+  // Of its first minute it is not known what came before it was observed, and what after.
+  if (first.minute === 0) return last === first ? nothing : rates(1, first.messages);
+  // The queue is new, or the monitor. What had come in by its first observation was added to what was there before, as far as it was not taken.
+  const begun = sent.findIndex((count) => count > 0);
+  const from = begun === -1 ? first.minute : Math.min(first.minute, begun);
+  return rates(from, Math.max(0, first.messages - sum(from, first.minute + 1)));
 }
 
 function beginningOfLately(): Date {
