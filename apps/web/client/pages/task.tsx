@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
+import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton } from "../parts/bar.tsx";
@@ -19,6 +19,7 @@ import { duration, number } from "../parts/format.ts";
 import { Duration, Time } from "../parts/time.tsx";
 import { Timeline } from "../parts/timeline.tsx";
 import { Tree } from "../parts/tree.tsx";
+import { isBeforeHeartbeat } from "../parts/worker.tsx";
 
 const RUNNING_MS = 2_000;
 /** It may be large. */
@@ -31,6 +32,7 @@ export function Task(): JSX.Element {
   const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isRunning ? RUNNING_MS : undefined });
   const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`, { everyMs: isRunning ? TREE_MS : undefined });
   const { data: me } = useQuery<Me>("me");
+  const isWorkerIdle = useIsWorkerIdle(asked.isPrevious ? undefined : asked.data);
   const task = asked.isPrevious ? undefined : asked.data;
   if (task !== undefined && hasEnded(task.status) === isRunning) setRunning(!isRunning);
   const known = tree.isPrevious ? undefined : tree.data;
@@ -79,7 +81,7 @@ export function Task(): JSX.Element {
                 <Timeline task={task} />
                 {task.attempts.length > 0 && (
                   <Panel title="Attempts" sub={number(countOfAttempts(task))}>
-                    <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
+                    <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} isWorkerIdle={isWorkerIdle} />
                   </Panel>
                 )}
                 {known !== undefined && chords !== undefined && (
@@ -99,6 +101,15 @@ export function Task(): JSX.Element {
       </div>
     </>
   );
+}
+
+/** Whether the worker of a task that has not ended says that it runs nothing. */
+function useIsWorkerIdle(task: TaskAnswer | undefined): boolean {
+  const isStarted = task?.status === "STARTED" && task.worker !== null;
+  const path = isStarted ? `workers?${new URLSearchParams({ name: task.worker ?? "" }).toString()}` : undefined;
+  const asked = useQuery<WorkerList>(path, { everyMs: RUNNING_MS });
+  const worker = asked.isPrevious ? undefined : asked.data?.items[0];
+  return isStarted && worker?.state === "up" && worker.active === 0 && isBeforeHeartbeat(task.run_started_at, worker.heard_at);
 }
 
 function Unknown({ id }: { readonly id: string }): JSX.Element {
@@ -304,7 +315,7 @@ function Details({ task }: { readonly task: TaskAnswer }): JSX.Element {
           </dd>
           <dt>Runtime</dt>
           <dd>
-            <Duration seconds={task.runtime} />
+            <Duration seconds={task.runtime ?? task.duration} />
           </dd>
           <dt>Stored</dt>
           <dd>

@@ -1,19 +1,20 @@
 /** One worker: whether it is alive, what runs there, and what failed there. */
 import type { JSX } from "preact";
 import { useQuery } from "../api/query.ts";
-import { useTaskList, type TaskList } from "../api/task-list.ts";
-import type { ActivityList, TaskItem, Worker as WorkerItem, WorkerActivity, WorkerList } from "../api/types.ts";
+import type { TaskList } from "../api/task-list.ts";
+import type { ActivityList, Worker as WorkerItem, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Bar, LiveButton } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { BAD_SHARE } from "../parts/failed-share.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
-import { IdLink, TaskName, WorkerName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
+import { IdLink, TaskName, WorkerName, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
 import { duration, number, rate, shortTime } from "../parts/format.ts";
-import { Time, now } from "../parts/time.tsx";
+import { Time } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
 import { WorkerBadge, poolName, version } from "../parts/worker.tsx";
+import { Running, useTasks } from "../parts/worker-running.tsx";
 import { ACTIVITY_EVERY_MS, WORKERS_EVERY_MS, rateOf } from "./workers.tsx";
 import { Heads } from "../parts/heads.tsx";
 
@@ -48,7 +49,7 @@ export function Worker(): JSX.Element {
         )}
         <div class="cols">
           <div class="stack">
-            <Running name={name} worker={worker} activity={lately?.items[0]} />
+            <Running name={name} worker={worker} activity={lately?.items[0]} everyMs={WORKERS_EVERY_MS} />
             {lately !== undefined && <Lately list={lately} />}
             <Failed name={name} count={lately?.items[0]?.failed} />
           </div>
@@ -167,130 +168,12 @@ interface ListProps {
   readonly name: string;
 }
 
-interface RunningProps extends ListProps {
-  readonly worker: WorkerItem | undefined;
-  readonly activity: WorkerActivity | undefined;
-}
-
-/** How long it has run, against how long 95 % of its kind took here. */
-function Against({ seconds, p95 }: { readonly seconds: number; readonly p95: number | null }): JSX.Element {
-  if (p95 === null || p95 === 0) return <span class="nil">–</span>;
-  const isLong = seconds > p95;
-  return (
-    <span class="row nowrap">
-      <svg class="meter" aria-hidden="true">
-        <rect class="base" width="100%" height="100%" rx="3" />
-        <rect class={isLong ? "a-retry" : "a-run"} width={`${Math.min(100, (seconds / p95) * 100).toFixed(0)}%`} height="100%" rx="3" />
-      </svg>
-      <span class={isLong ? "small warn" : "small muted"}>
-        {seconds >= p95 * 1.5 ? `${rate(seconds / p95)} × its p95 of ${duration(p95)}` : `p95 ${duration(p95)}`}
-      </span>
-    </span>
-  );
-}
-
-function Running({ name, worker, activity }: RunningProps): JSX.Element {
-  const filters = new URLSearchParams({ worker: name, status: "STARTED", range: "7d" });
-  const { tasks, list } = useTasks(filters, { size: MOST_RUNNING, everyMs: WORKERS_EVERY_MS });
-  return (
-    <section class="panel" aria-labelledby="running">
-      <header>
-        <h2 id="running">Running now</h2>
-        {tasks !== undefined && (
-          <p>
-            {number(tasks.length)}
-            {tasks.length >= MOST_RUNNING && " or more"}
-            {worker !== undefined && worker.concurrency !== null && ` of ${number(worker.concurrency)} slots`}
-          </p>
-        )}
-      </header>
-      <Failing query={list.first} />
-      {tasks === undefined ? (
-        list.first.error === undefined && <Loading rows={3} />
-      ) : tasks.length === 0 ? (
-        <p class="pad small soft">{list.isSearching ? "Searching …" : "Nothing, as far as events tell."}</p>
-      ) : (
-        <table>
-          <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Elapsed"], ["p3", "Against its p95"]]} />
-          <tbody>
-            {tasks.slice(0, SHOWN_RUNNING).map((task) => (
-              <tr key={task.task_id} data-row={task.task_id}>
-                <td class="w">
-                  <a class="cut" href={taskHref(task.task_id)} data-open>
-                    <TaskName name={task.name} />
-                  </a>
-                  <span class="cut args">{argumentsLine(task)}</span>
-                </td>
-                <td class="p3">
-                  <IdLink id={task.task_id} />
-                </td>
-                <td class={task.stuck ? "n warn" : "n"}>{task.started_at === null ? "–" : duration(elapsed(task.started_at))}</td>
-                <td class="p3">
-                  {task.started_at === null ? (
-                    <span class="nil">–</span>
-                  ) : (
-                    <Against
-                      seconds={elapsed(task.started_at)}
-                      p95={activity?.types?.find((type) => type.name === task.name)?.p95 ?? null}
-                    />
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      <footer>
-        <SearchedTo list={list} />
-        {tasks !== undefined && tasks.length > SHOWN_RUNNING && (
-          <a class="link" href={href("tasks", filters)}>
-            Show all that run
-          </a>
-        )}
-        <a class="link push" href={href("tasks", { worker: name })}>
-          All tasks of this worker
-        </a>
-      </footer>
-    </section>
-  );
-}
-
-const MOST_RUNNING = 50;
-/** More would push the rest of the page away. */
-const SHOWN_RUNNING = 10;
 /** No index finds the ended tasks of a worker, so that each round is a search. */
 const SEARCH_EVERY_MS = 15_000;
-const SEARCH_PATIENCE_MS = 5_000;
-
-interface Tasks {
-  /** Undefined until there are any, or none. */
-  readonly tasks: readonly TaskItem[] | undefined;
-  readonly list: TaskList;
-}
-
-function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: number; readonly everyMs: number }): Tasks {
-  const list = useTaskList(filters, {
-    size,
-    patienceMs: SEARCH_PATIENCE_MS,
-    everyMs,
-  });
-  return { list, tasks: list.first.data === undefined || list.first.isPrevious ? undefined : list.items };
-}
-
-/** How far back it was searched, if not far enough. */
-function SearchedTo({ list: { next, items, isSearching, searchedTo } }: { readonly list: TaskList }): JSX.Element | null {
-  if (next === null || isSearching || searchedTo === null || items.length >= MOST_RUNNING) return null;
-  return <span class="muted">Searched back to {shortTime(new Date(searchedTo))}.</span>;
-}
 
 function None({ list: { next, isSearching, searchedTo } }: { readonly list: TaskList }): JSX.Element {
   const known = next === null || searchedTo === null ? "None in the last 24 hours." : `None since ${shortTime(new Date(searchedTo))}.`;
   return <p class="pad small soft">{isSearching ? "Searching …" : known}</p>;
-}
-
-/** Seconds since then. */
-function elapsed(at: string): number {
-  return Math.max(0, (now.value - Date.parse(at)) / 1_000);
 }
 
 interface FailedProps extends ListProps {

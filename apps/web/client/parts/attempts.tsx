@@ -65,10 +65,12 @@ export interface AttemptsProps {
   /** How many there were, as far as Celery counts them. */
   readonly counted: number;
   readonly isHidden: boolean;
+  /** Whether its worker says that it runs nothing. */
+  readonly isWorkerIdle: boolean;
 }
 
 /** The chosen one is in the address, so that a link shows it. */
-export function Attempts({ task, counted, isHidden }: AttemptsProps): JSX.Element {
+export function Attempts({ task, counted, isHidden, isWorkerIdle }: AttemptsProps): JSX.Element {
   const { attempts } = task;
   const [isWhole, setWhole] = useState(false);
   const last = attempts.at(-1);
@@ -87,6 +89,7 @@ export function Attempts({ task, counted, isHidden }: AttemptsProps): JSX.Elemen
           seconds={ranSeconds(task, attempt)}
           isOpen={attempt.number === chosen}
           isHidden={isHidden}
+          isWorkerIdle={isWorkerIdle}
           alike={attempts.find((other) => other.number > attempt.number && isAlike(other, attempt))?.number}
         />
       ))}
@@ -121,13 +124,14 @@ interface OneProps {
   readonly seconds: number | undefined;
   readonly isOpen: boolean;
   readonly isHidden: boolean;
+  readonly isWorkerIdle: boolean;
   /** A later attempt with the same traceback. */
   readonly alike: number | undefined;
 }
 
-function One({ attempt, waited, seconds, isOpen, isHidden, alike }: OneProps): JSX.Element {
+function One({ attempt, waited, seconds, isOpen, isHidden, isWorkerIdle, alike }: OneProps): JSX.Element {
   const { number: count, worker, started_at, outcome, exception } = attempt;
-  const ran = outcome === "running" ? secondsBetween(started_at, new Date(now.value).toISOString()) : seconds;
+  const ran = outcome === "running" && !isWorkerIdle ? secondsBetween(started_at, new Date(now.value).toISOString()) : seconds;
   const whole = useRef<HTMLDetailsElement>(null);
   // Chosen in the timeline, it may be out of sight.
   useEffect(() => {
@@ -153,7 +157,7 @@ function One({ attempt, waited, seconds, isOpen, isHidden, alike }: OneProps): J
       {isOpen && (
         <div class="in">
           <Where attempt={attempt} />
-          <What attempt={attempt} isHidden={isHidden} />
+          <What attempt={attempt} isHidden={isHidden} isWorkerIdle={isWorkerIdle} />
           {alike !== undefined && <p class="small soft">The same traceback as that of attempt {alike}.</p>}
         </div>
       )}
@@ -192,7 +196,9 @@ function Where({ attempt: { worker, queue, received_at, started_at, ended_at } }
   );
 }
 
-function What({ attempt: { outcome, exception, traceback }, isHidden }: Pick<OneProps, "attempt" | "isHidden">): ComponentChildren {
+type WhatProps = Pick<OneProps, "attempt" | "isHidden" | "isWorkerIdle">;
+
+function What({ attempt: { outcome, exception, traceback }, isHidden, isWorkerIdle }: WhatProps): ComponentChildren {
   const said = exception !== null && <p class="exc mono">{exception}</p>;
   if (traceback !== null) {
     return (
@@ -206,7 +212,11 @@ function What({ attempt: { outcome, exception, traceback }, isHidden }: Pick<One
     return (
       <>
         {said}
-        <p class="small soft">{WITHOUT[outcome]}</p>
+        <p class="small soft">
+          {outcome === "running" && isWorkerIdle
+            ? "It started, and no end was reported: its worker now says that it runs nothing. Some pools lose events, and a task that raises Ignore sends none."
+            : WITHOUT[outcome]}
+        </p>
       </>
     );
   }

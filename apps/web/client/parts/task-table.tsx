@@ -165,7 +165,13 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
 }
 
 /** How long it ran; for one that runs, how long so far. */
-function Run({ task: { status, started_at, duration: ran } }: { readonly task: TaskItem }): JSX.Element {
+function Run({ task: { status, started_at, duration: ran, lost } }: { readonly task: TaskItem }): JSX.Element {
+  if (lost)
+    return (
+      <span class="nil" title="Its worker fell silent">
+        –
+      </span>
+    );
   if (status !== "STARTED" || started_at === null) return <Duration seconds={ran} />;
   return <span class="runn">{duration(Math.max(0, (now.value - Date.parse(started_at)) / 1_000))}…</span>;
 }

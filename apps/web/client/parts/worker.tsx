@@ -65,3 +65,11 @@ export function poolName(pool: string): string {
 export function version(software: string): string {
   return software.replace(/^py-celery /, "");
 }
+
+/** Heartbeats come every two seconds, and the clocks of a worker and of Redis may differ. */
+const HEARTBEAT_MS = 10_000;
+
+/** Whether a task had started when its worker was last heard, so that the heartbeat counts it if it runs. */
+export function isBeforeHeartbeat(startedAt: string | null, heardAt: string | null): boolean {
+  return startedAt !== null && heardAt !== null && Date.parse(heardAt) - Date.parse(startedAt) > HEARTBEAT_MS;
+}
