@@ -89,14 +89,17 @@ export function Ran({ activity }: { readonly activity: WorkerActivity | undefine
       <table>
         <Heads of={["Task", ["n", "Runs"], ["n", "Time"]]} />
         <tbody>
-          {types.slice(0, MOST_TYPES).map(({ name, count, seconds: own }) => (
+          {types.slice(0, MOST_TYPES).map(({ name, count, seconds: own, estimated }) => (
             <tr key={name}>
               <th scope="row" class="w">
                 <a class="cut" href={href("tasks", { name, worker: activity?.name ?? null, range: "3h" })} title={name}>
                   <TaskName name={name === "" ? null : name} />
                 </a>
               </th>
-              <td class="n">{number(count)}</td>
+              <td class="n" title={estimated ? "Estimated from 200 tasks of each minute" : undefined}>
+                {estimated && "≈ "}
+                {number(count)}
+              </td>
               <td class="n">{seconds === 0 ? <span class="nil">–</span> : `${Math.round((own / seconds) * 100)} %`}</td>
             </tr>
           ))}

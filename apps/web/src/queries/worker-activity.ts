@@ -16,7 +16,17 @@ export const WorkerActivity = z
     failures: z.array(count).optional().describe("Of `tasks`, those that failed. Only with the parameter `name`, like all below."),
     runtime_p95: z.number().nullable().optional().describe("Seconds."),
     types: z
-      .array(z.object({ name: z.string(), count, seconds: z.number().describe("Sum of their run times."), p95: z.number().nullable() }))
+      .array(
+        z.object({
+          name: z.string(),
+          count,
+          seconds: z.number().describe("Sum of their run times."),
+          p95: z.number().nullable(),
+          estimated: z
+            .boolean()
+            .describe("Whether some of them were in minutes with more than 200 tasks, so that `count` and `seconds` are estimates."),
+        }),
+      )
       .optional()
       .describe("What it ran, by time spent. At most 20."),
   })
@@ -53,6 +63,7 @@ interface Row {
   readonly failures: number;
   readonly seconds: number;
   readonly p95: number | null;
+  readonly estimated: boolean;
 }
 
 interface Failed {
@@ -97,7 +108,9 @@ function toActivity(name: string, rows: readonly Row[], failed: number, { steps,
     failures: inSteps((row) => row.failures),
     runtime_p95: rows.find(({ step, is_type }) => step === null && !is_type)?.p95 ?? null,
     types: rows
-      .flatMap((row) => (row.is_type ? [{ name: row.name ?? "", count: row.tasks, seconds: row.seconds, p95: row.p95 }] : []))
+      .flatMap((row) =>
+        row.is_type ? [{ name: row.name ?? "", count: row.tasks, seconds: row.seconds, p95: row.p95, estimated: row.estimated }] : [],
+      )
       .sort((one, other) => other.seconds - one.seconds || other.count - one.count)
       .slice(0, MAX_TYPES),
   };
@@ -112,7 +125,7 @@ function sampleStatement({ from, stepMinutes, name }: ActivityOptions): SQL {
     name === undefined
       ? sql``
       : sql`, grouping(name) = 0 as is_type, name, round(coalesce(sum(weight) filter (where status = 'FAILURE'), 0))::float8 as failures,
-           coalesce(sum(weight * duration), 0) as seconds, percentile_cont(0.95) within group (order by duration) as p95`;
+           coalesce(sum(weight * duration), 0) as seconds, bool_or(weight > 1) as estimated, percentile_cont(0.95) within group (order by duration) as p95`;
   return sql`with sampled as materialized (
       select minute, task.* from generate_series(${begin}, now(), interval '1 minute') minute
       cross join lateral (
