@@ -21,6 +21,8 @@ describe("the search bar", () => {
     ["runtime:>10s wait:5m retries:>=2", "runtime_min=10&wait_min=300&retries_min=2"],
     ["runtime:500ms", "runtime_min=0.5"],
     ["kwargs.customer_id:1234 args.0:x", "kwargs.customer_id=1234&args.0=x"],
+    ["kwargs.full=True args.0=x", "kwargs.full=True&args.0=x"],
+    ["full=True", "text=full=True"],
     ['exception:"read timed out"', "exception=read timed out"],
     ['kwargs.note:"say \\"hi\\""', 'kwargs.note=say "hi"'],
     ["any text here", "text=any text here"],
@@ -39,7 +41,8 @@ describe("the search bar", () => {
     ["runtime:>10x", 9, "“x” is no unit"],
     ["name:a wait:soon", 13, "“soon” is no time"],
     ["state:broken", 7, "“broken” is no state"],
-    ["is:gone", 4, "never “gone”"],
+    ["is:gone", 4, "“is:gone” is not known. There is is:lost."],
+    ["is:stuck", 4, "among state:started"],
     ["retries:many", 9, "“many” is no number"],
   ])("says where %s is wrong", (typed, at, message) => {
     const { problem } = parseSearch(typed);

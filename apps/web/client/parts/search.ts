@@ -56,7 +56,8 @@ const QUALIFIERS: readonly { readonly name: string; readonly hint: string }[] = 
 const REPEATED = new Set(["name", "queue", "worker"]);
 const RANGE = new Set(["range", "from", "to", "cursor", "limit"]);
 
-const TOKEN = /(?:(kwargs\.[^\s:]+|args\.\d+|[a-z]+):)?(?:"((?:[^"\\]|\\.)*)"|(\S+))/g;
+/** An argument may be written as lists show it, such as `kwargs.full=True`. */
+const TOKEN = /(?:(kwargs\.[^\s:=]+(?=[:=])|args\.\d+(?=[:=])|[a-z]+(?=:))[:=])?(?:"((?:[^"\\]|\\.)*)"|(\S+))/g;
 const LENGTH = /^>?=?(\d+(?:\.\d+)?)\s*([a-z]*)$/i;
 const UNITS: Readonly<Record<string, number>> = { "": 1, ms: 0.001, s: 1, m: 60, min: 60, h: 3_600, d: 86_400 };
 
@@ -88,8 +89,12 @@ function parameterOf(qualifier: string, value: string): string | undefined {
 }
 
 function wantedOf(qualifier: string, value: string): string | { readonly message: string } {
-  if (qualifier === "is")
-    return FLAGS.includes(value.toLowerCase()) ? "true" : { message: `A task is never “${value}”. It may be ${FLAGS.join(", ")}.` };
+  if (qualifier === "is") {
+    if (FLAGS.includes(value.toLowerCase())) return "true";
+    if (value.toLowerCase() === "stuck")
+      return { message: "Stuck tasks are marked in lists, but cannot be searched for. They are among state:started." };
+    return { message: `“is:${value}” is not known. There is is:${FLAGS.join(", is:")}.` };
+  }
   if (qualifier === "state") {
     const states = value.toLowerCase().split(",");
     const wrong = states.find((state) => !STATES.some((known) => known === state) && state !== "pending");

@@ -215,11 +215,20 @@ function toLike(pattern: string): string {
 }
 
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?$/;
-const WORD = /^(true|false|null)$/;
+/** As Python and as JSON write them. */
+const WORDS: ReadonlyMap<string, string> = new Map([
+  ["true", "true"],
+  ["false", "false"],
+  ["null", "null"],
+  ["True", "true"],
+  ["False", "false"],
+  ["None", "null"],
+]);
 
 /** A number or a word may also be the text that looks like it: a client cannot say which. Keeps all digits of a number. */
 function argumentIs({ key, value }: ArgumentFilter): SQL {
-  const forms = [JSON.stringify(value), ...(NUMBER.test(value) || WORD.test(value) ? [value] : [])];
+  const word = NUMBER.test(value) ? value : WORDS.get(value);
+  const forms = [JSON.stringify(value), ...(word === undefined ? [] : [word])];
   return any(
     forms.map((form) =>
       typeof key === "number"
