@@ -370,6 +370,42 @@ async function cells(page: Page, row: string): Promise<Readonly<Record<string, s
   return Object.fromEntries(texts.map((text, index) => [heads[index] ?? "", text]));
 }
 
+const IDLE = "idle-1@atlas";
+const NO_END = "1d1e0000-0000-4000-8000-000000000000";
+
+describe("A worker whose heartbeats say that nothing runs", () => {
+  it("is not said to run what has no end, on its page and on that of the task", async () => {
+    await api.insert([{ id: NO_END, name: "shop.poll", worker: IDLE, queue: "polls", status: "STARTED", at: minutesAgo(5), root: NO_END }]);
+    await api.client.query(
+      "insert into celery_worker (hostname, heard_at, last_event_at, last_event_type, heartbeat_at, freq, active, processed, first_seen_at) values ($1, now(), now(), 'worker-heartbeat', now(), 2, 0, 9, now())",
+      [IDLE],
+    );
+    try {
+      const page = await viewer.open(site(), { path: `worker?name=${IDLE}` });
+      const started = page.getByRole("region", { name: "Started, no end yet" });
+      await started.locator(`[data-row="${NO_END}"]`).waitFor();
+      await started.getByText("Its last heartbeat says that nothing runs").waitFor();
+      await page.goto(`${site()}task?id=${NO_END}`);
+      await expectText(page, "no end was reported");
+      expect(await page.getByText("It runs now").count()).toBe(0);
+    } finally {
+      await api.client.query("delete from celery_task where task_id = $1", [NO_END]);
+      await api.client.query("delete from celery_worker where hostname = $1", [IDLE]);
+    }
+  });
+
+  it("that is lost has what was lost with it, up to when it fell silent", async () => {
+    const page = await viewer.open(site(), { path: "worker?name=img-3@delos" });
+    const row = page.getByRole("region", { name: "Lost with it" }).locator(`[data-row="${LOST}"]`);
+    await row.waitFor();
+    // It started 798 s ago, and its worker was heard for 78 s after that.
+    expect(await row.innerText()).toMatch(/1 min 1[5-9] s|1 min 2\d s|7\d s|8\d s/);
+    expect(await page.getByRole("region", { name: "Started, no end yet" }).count()).toBe(0);
+    await page.goto(`${site()}tasks?worker=img-3@delos`);
+    expect((await cells(page, LOST))["Run"]).toBe("–");
+  });
+});
+
 describe("Workers", () => {
   it("have what failed in a day, and how many tasks they take a minute", async () => {
     const page = await viewer.open(site(), { path: "workers" });
@@ -392,8 +428,8 @@ describe("Workers", () => {
 
   it("show one with what it ran, what runs against its p95, and its queues", async () => {
     const page = await viewer.open(site(), { path: "worker?name=pay-1@atlas" });
-    await page.getByRole("region", { name: "Running now" }).locator("[data-row]").first().waitFor();
-    expect(await page.getByRole("region", { name: "Running now" }).innerText()).toMatch(/× its p95 of/);
+    await page.getByRole("region", { name: "Started, no end yet" }).locator("[data-row]").first().waitFor();
+    expect(await page.getByRole("region", { name: "Started, no end yet" }).innerText()).toMatch(/× its p95 of/);
     expect(await page.getByRole("region", { name: "What it ran" }).innerText()).toMatch(/charge_card\s+\d+\s+\d+ %/);
     await page.getByRole("region", { name: "Tasks a minute" }).getByRole("img").waitFor();
     expect(await page.getByRole("region", { name: "Consumes" }).innerText()).toMatch(/payments\s+400\s+(?:\d+ h|\d+ min)/);
@@ -632,7 +668,17 @@ it("Overview says how many tasks lack a queue even if they are few", async () =>
   await page.route(/health-of-data/, async (route) => {
     const health = (await (await route.fetch()).json()) as object;
     await route.fulfill({
-      json: { ...health, tasks: 1_000, without_queue: lacking, cut: 0, silent_workers: [], rolled_up_at: new Date(), lag: 0 },
+      json: {
+        ...health,
+        tasks: 1_000,
+        without_queue: lacking,
+        cut: 0,
+        without_start: 0,
+        without_end: 0,
+        silent_workers: [],
+        rolled_up_at: new Date(),
+        lag: 0,
+      },
     });
   });
   await page.goto(site());

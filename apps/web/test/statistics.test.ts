@@ -1,4 +1,6 @@
+import { connectReader } from "@celery-metrics-exporter/db";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { readDataHealth } from "../src/queries/data-health.ts";
 import { minutesAgo, useApi } from "./harness.ts";
 import { beatHearts, countTasks, insertScene } from "./scene.ts";
 
@@ -150,6 +152,7 @@ describe("the activity of workers", () => {
     );
     expect(items).toHaveLength(1);
     expect(items[0]?.types?.map(({ name, count }) => [name, count])).toEqual(rows.map(({ name, count }) => [name, count]));
+    expect(items[0]?.types?.every(({ estimated }) => !estimated)).toBe(true);
     expect(items[0]?.types?.[0]?.seconds).toBeCloseTo(rows[0]?.seconds ?? 0);
     expect(items[0]?.types?.[0]?.p95).toBeCloseTo(rows[0]?.p95 ?? 0);
     expect(items[0]?.runtime_p95).toBeGreaterThan(0);
@@ -168,6 +171,7 @@ describe("the activity of workers", () => {
       const [one] = (await get<ActivityAnswer>("workers/activity?name=many-1@host")).items;
       expect(totalOf(one?.tasks)).toBeGreaterThan(350);
       expect(totalOf(one?.tasks)).toBeLessThan(650);
+      expect(one?.types).toMatchObject([{ name: "shop.many", estimated: true }]);
     } finally {
       await api.client.query("delete from celery_task where name = 'shop.many'");
       await countTasks(api);
@@ -409,6 +413,29 @@ describe("failures", () => {
 it("says what is missing in the data", async () => {
   const { rows } = await api.client.query<{ tasks: number }>("select count(*)::int as tasks from celery_task");
   expect(await get("health-of-data")).toMatchObject({ ...rows[0], without_queue: 30, cut: 1, silent_workers: ["search-1@delos"] });
+});
+
+it("notices ends without a start, and starts that have no end although their worker runs nothing", async () => {
+  const reader = await connectReader({ url: api.databaseUrl, poolSize: 1, statementTimeoutMs: 10_000 });
+  const before = await readDataHealth(reader);
+  const at = new Date(Date.now() - 60_000);
+  await api.insert([
+    { id: "no-start", worker: "threads@host", at, status: "SUCCESS" },
+    { id: "no-end", worker: "threads@host", at, status: "STARTED" },
+    { id: "runs", worker: "busy@host", at, status: "STARTED" },
+  ]);
+  await api.client.query("update celery_task set started_at = null where task_id = 'no-start'");
+  await api.client.query(
+    `insert into celery_worker (hostname, heard_at, last_event_at, last_event_type, heartbeat_at, active, first_seen_at)
+     select name, now(), now(), 'worker-heartbeat', now(), active, now() from (values ('threads@host', 0), ('busy@host', 1)) as t (name, active)`,
+  );
+  try {
+    expect(await readDataHealth(reader)).toMatchObject({ without_start: before.without_start + 1, without_end: before.without_end + 1 });
+  } finally {
+    await reader.close();
+    await api.client.query("delete from celery_task where task_id in ('no-start', 'no-end', 'runs')");
+    await api.client.query("delete from celery_worker where hostname in ('threads@host', 'busy@host')");
+  }
 });
 
 describe("counts", () => {

@@ -109,7 +109,9 @@ function useIsWorkerIdle(task: TaskAnswer | undefined): boolean {
   const path = isStarted ? `workers?${new URLSearchParams({ name: task.worker ?? "" }).toString()}` : undefined;
   const asked = useQuery<WorkerList>(path, { everyMs: RUNNING_MS });
   const worker = asked.isPrevious ? undefined : asked.data?.items[0];
-  return isStarted && worker?.state === "up" && worker.active === 0 && isBeforeHeartbeat(task.run_started_at, worker.heard_at);
+  return (
+    isStarted && worker?.state === "up" && worker.active === 0 && isBeforeHeartbeat(task.run_started_at ?? task.started_at, worker.heard_at)
+  );
 }
 
 function Unknown({ id }: { readonly id: string }): JSX.Element {

@@ -2,7 +2,7 @@
 import type { DataHealth } from "../api/types.ts";
 import { now } from "./time.tsx";
 
-export type Gap = "late" | "silent" | "queue" | "cut" | "old";
+export type Gap = "late" | "silent" | "queue" | "cut" | "start" | "end" | "old";
 
 /** Shorter lags are those of a batch. */
 const LATE_SECONDS = 10;
@@ -15,12 +15,14 @@ export function isLate({ lag }: DataHealth): boolean {
 }
 
 export function gapsOf(health: DataHealth): readonly Gap[] {
-  const { tasks, without_queue, cut, silent_workers, rolled_up_at } = health;
+  const { tasks, without_queue, cut, without_start, without_end, silent_workers, rolled_up_at } = health;
   const gaps: readonly (readonly [Gap, boolean])[] = [
     ["late", isLate(health)],
     ["silent", silent_workers.length > 0],
     ["queue", tasks > 0 && without_queue > tasks * MANY],
     ["cut", cut > 0],
+    ["start", without_start > tasks * MANY],
+    ["end", without_end > 0],
     ["old", tasks > 0 && (rolled_up_at === null || now.value - Date.parse(rolled_up_at) > ROLLED_UP_MS)],
   ];
   return gaps.filter(([, is]) => is).map(([gap]) => gap);

@@ -53,6 +53,14 @@ const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> =
       </>
     ),
   }),
+  start: ({ tasks, without_start }) => ({
+    title: `${number(without_start)} of the newest ${number(tasks)} tasks ended without a start`,
+    text: "Their events were lost before they came here, or the pool of the worker lost them, as threads do. Waiting times and runs are not known of these.",
+  }),
+  end: ({ without_end }) => ({
+    title: `${number(without_end)} ${without_end === 1 ? "task" : "tasks"} started and did not end`,
+    text: "But the heartbeats of their workers say that nothing runs. Some pools lose events, as threads do, and a task that raises Ignore sends none.",
+  }),
   old: ({ rolled_up_at }) => ({
     title: "The charts are old",
     text:
@@ -72,11 +80,11 @@ export function Notes(): JSX.Element | null {
   const { tasks, without_queue: lacking } = health;
   const nothing: Note = {
     tone: "ok",
-    title: lacking > 0 ? "Hardly anything is missing" : "Nothing is missing",
+    title: lacking > 0 ? "Hardly anything is missing" : "Nothing is missing, as far as events tell",
     text:
       lacking > 0
         ? `${percent(lacking / tasks)} of the newest ${number(tasks)} tasks have no queue.`
-        : `In the newest ${number(tasks)} tasks.`,
+        : `Of the newest ${number(tasks)} tasks: queues, whole arguments, starts and ends.`,
   };
   const all = notes.length > 0 ? notes : [nothing];
   return (

@@ -14,6 +14,13 @@ export const DataHealth = z
       .int()
       .describe("Of these, tasks without a `task-sent` event: the queue is not known. `task_send_sent_event = True` brings it."),
     cut: z.number().int().describe("Of these, tasks whose arguments Celery cut. `app.amqp.argsrepr_maxsize` sets the length."),
+    without_start: z.number().int().describe("Of these, tasks that succeeded or failed although no event says that they started."),
+    without_end: z
+      .number()
+      .int()
+      .describe(
+        "Of these, tasks that started on a worker whose last heartbeat, ten seconds later or more, said that it runs nothing. Some pools of Celery lose events, and a task that raises Ignore sends none.",
+      ),
     silent_workers: z.array(z.string()).describe("Workers that work but send no events of tasks. `celery worker -E` brings them."),
     last_event_at: z.iso.datetime().nullable().describe("The newest event of a task."),
     last_write_at: z.iso.datetime().nullable().describe("When the newest of these rows was written."),
@@ -28,6 +35,8 @@ const LATEST_WRITES = 20;
 const MOST_SILENT = 20;
 const LATELY = 20_000;
 const SILENT_MS = 1_000;
+/** Heartbeats come every two seconds, and clocks differ. */
+const IDLE_SECONDS = 10;
 
 export async function readDataHealth(reader: Reader): Promise<DataHealth> {
   const newest = sql`(select * from ${TASK} order by seen_at desc, task_id desc limit ${NEWEST}) newest`;
@@ -35,6 +44,11 @@ export async function readDataHealth(reader: Reader): Promise<DataHealth> {
     reader.read<Omit<DataHealth, "silent_workers" | "rolled_up_at">>(
       sql`select count(*)::int as tasks, (count(*) filter (where queue is null))::int as without_queue,
                  (count(*) filter (where args ~ ${CUT} or kwargs ~ ${CUT}))::int as cut,
+                 (count(*) filter (where status in ('SUCCESS', 'FAILURE') and started_at is null))::int as without_start,
+                 (count(*) filter (where status = 'STARTED' and exists (
+                   select from ${celeryWorker} idle where idle.hostname = newest.worker and active = 0 and last_event_type = 'worker-heartbeat'
+                     and heard_at > coalesce(newest.run_started_at, newest.started_at) + ${IDLE_SECONDS}::float8 * interval '1 second'
+                 )))::int as without_end,
                  ${isoOf(sql`max(last_event_at)`)} as last_event_at, ${isoOf(sql`max(updated_at)`)} as last_write_at,
                  -- Of several rows, because a late event of one task says nothing about the others.
                  (select date_part('epoch', min(updated_at - last_event_at))
