@@ -114,6 +114,7 @@ describe.each(Object.entries(sources))("from %s", (_what, source) => {
     expect(output).toMatch(/^kwargs +\{'order': 12\}$/m);
     expect(output).toMatch(/\nAttempts\n# +outcome .*\n[- ]+\n1 +retry .* Refused\('card'\)\n2 +failure /);
     expect(output).toMatch(/\nStored events\nat .*\n[- ]+\n(?:.*\n)*.* task-retried /);
+    expect(output).toContain("\nOthers are not stored: POSTGRES_HISTORY=unusual keeps\nonly events that the fields do not show.\n");
     expect(output).toMatch(/\nTraceback\nTraceback:\n {2}line \\x1b\[31m1\nDeclined\n$/);
     await expect(ask(["task", "nothing"])).rejects.toMatchObject(failure("ERR_NOT_FOUND", 1, "This task is not known"));
   });
@@ -156,7 +157,9 @@ const api = (env: Record<string, string>, address = url): Promise<Ran> => run(["
 describe("says what is wrong", () => {
   it.each([
     [["tasks", "--status", "failed"], "must be one or more of PENDING"],
-    [["tasks", "--since", "yesterday"], "must be a number of minutes"],
+    [["tasks", "--since", "yesterday"], "--since must be a number of minutes"],
+    [["tasks", "--until", "yesterday"], "--until must be a time"],
+    [["tasks", "--runtime-min", "long"], "--runtime-min must be a number"],
     [["tasks", "--limit", "0"], "--limit must be a whole number"],
     [["tasks", "one"], 'tasks takes no argument "one"'],
     [["tasks", "--api-token", "x"], 'Unknown option "--api-token"'],

@@ -67,7 +67,9 @@ export const tasks: Command = {
       const counted = `(${count.toLocaleString("en-US")} ${count === 1 ? "task" : "tasks"}${more ? "; --limit shows more" : ""})\n`;
       terminal.write(`${rows.length === 0 ? "" : showTasks(rows, widthOf(terminal))}${counted}`);
     };
-    await withSource({ api: options.get("api"), env, environment }, list);
+    await withSource({ api: options.get("api"), env, environment }, list).catch((thrown: unknown) => {
+      throw thrown instanceof UsageError ? new UsageError(withOptions(thrown.message)) : thrown;
+    });
   },
 };
 
@@ -110,6 +112,15 @@ function queryOf(options: Options): URLSearchParams {
   const since = options.get("since");
   if (since !== undefined) query.set(/^\d{4}-/.test(since) ? "from" : "range", since);
   return query;
+}
+
+/** The API names its parameters, and the user knows options. */
+function withOptions(message: string): string {
+  return message.replace(/^The parameter "(\w+)"/, (all, parameter: string) => {
+    if (parameter === "range" || parameter === "from") return "--since";
+    const option = FILTERS.find(({ name, parameter: own = name }) => own === parameter);
+    return option === undefined ? all : `--${option.name}`;
+  });
 }
 
 interface Page {

@@ -79,9 +79,16 @@ export function showTask(task: Answered, events: Answered, width: Width): string
       .join(""),
     section("Attempts", ["#", "outcome", "worker", "queue", "received_at", "started_at", "ended_at", "exception"], attempts, width),
     section("Stored events", ["at", "type", "hostname", "exception"], happened, width),
+    events["history"] === "all" || events["items"] === undefined ? "" : missingEvents(happened.length > 0),
     section("Children", ["task_id", "name", "status"], children, width),
     typeof traceback === "string" ? `\nTraceback\n${printableLines(traceback).join("\n")}\n` : "",
   ].join("");
+}
+
+/** Short lines, for a narrow terminal. */
+function missingEvents(hasSome: boolean): string {
+  const which = hasSome ? "Others are" : "\nIts events are";
+  return `${which} not stored: POSTGRES_HISTORY=unusual keeps\nonly events that the fields do not show.\n`;
 }
 
 function section(title: string, header: readonly string[], rows: readonly (readonly string[])[], width: Width): string {
