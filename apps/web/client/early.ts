@@ -14,6 +14,7 @@
   const page = location.pathname.split("/").at(-1);
   const id = query.get("id");
   query.set("limit", "50");
+  if (query.has("from")) query.delete("range");
   const path = page === "tasks" ? `tasks?${query.toString()}` : page === "task" && id ? `tasks/${encodeURIComponent(id)}` : undefined;
   if (path === undefined || document.hidden) return;
   globalThis.early = { path, answer: fetch(`./api/v1/${path}`, { signal: AbortSignal.timeout(20_000) }) };

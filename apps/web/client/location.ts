@@ -24,6 +24,8 @@ function read(): Place {
     const text = given.get(name);
     if (text !== null && !isTime(text)) given.delete(name);
   }
+  // The API takes one of them.
+  if (given.has("from")) given.delete("range");
   return { page: window.location.pathname.slice(FOLDER.pathname.length), query: given };
 }
 

@@ -410,6 +410,11 @@ describe("failures", () => {
   });
 });
 
+it.each(["statistics", "task-types/trends", "failures", "failures/details"])("%s refuses a range that is none", async (path) => {
+  expect(await get(`${path}?from=2027-02-01T00:00:00Z&to=2027-01-01T00:00:00Z`, 400)).toMatchObject({ field: "from" });
+  expect(await get(`${path}?range=1h&from=2026-01-01T00:00:00Z`, 400)).toMatchObject({ field: "range" });
+});
+
 it("says what is missing in the data", async () => {
   const { rows } = await api.client.query<{ tasks: number }>("select count(*)::int as tasks from celery_task");
   expect(await get("health-of-data")).toMatchObject({ ...rows[0], without_queue: 30, cut: 1, silent_workers: ["search-1@delos"] });

@@ -1,3 +1,5 @@
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 /** Lists of tasks: what filters find, and pages. */
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi } from "./harness.ts";
@@ -147,13 +149,17 @@ describe("filters", () => {
     ["limit=0", "limit"],
     ["limit=201", "limit"],
     ["limit=ten", "limit"],
+    ["limit=1&limit=2", "limit", "must be given only once"],
+    ["status=FAILURE&status=RETRY", "status", "must be given only once"],
+    ["from=2027-02-01T00:00:00Z&to=2027-01-01T00:00:00Z", "from", "must not be later than to"],
+    ["range=1h&from=2026-01-01T00:00:00Z", "range", "must not be given together with from"],
     ["nmae=x", "nmae"],
     ["kwargs.=x", "kwargs."],
     ["args.first=x", "args.first"],
     ["cursor=x", "cursor"],
     ["name=", "name"],
     ["runtime_min=-1", "runtime_min"],
-  ])("are refused with their name if they are wrong: %s", async (query, field) => {
+  ])("are refused with their name if they are wrong: %s", async (query, field, detail = "") => {
     const answer = await fetch(`${api.url}/tasks?${query}`);
     expect(answer.status).toBe(400);
     expect(answer.headers.get("content-type")).toContain("application/problem+json");
@@ -162,7 +168,20 @@ describe("filters", () => {
       title: "Wrong parameter",
       status: 400,
       field,
-      detail: expect.stringMatching(/^The .*\.$/),
+      detail: expect.stringMatching(new RegExp(`^The .*${detail}.*\\.$`)),
+    });
+  });
+
+  it("are refused with a problem document if the address is no address", async () => {
+    const { hostname, port } = new URL(api.url);
+    const socket = connect(Number(port), hostname);
+    socket.write("GET /api/v1/tasks?text=Grüße HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    const [head = "", body = ""] = (await text(socket)).split("\r\n\r\n");
+    expect(head).toMatch(/^HTTP\/1\.1 400 [^]*content-type: application\/problem\+json/);
+    expect(JSON.parse(body)).toMatchObject({
+      type: "about:blank",
+      status: 400,
+      detail: expect.stringContaining("percent-encoded") as string,
     });
   });
 

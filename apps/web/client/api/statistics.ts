@@ -36,7 +36,7 @@ export const RANGE = ["range", "from", "to"] as const;
 export function askedRange(standard?: string): URLSearchParams {
   const asked = new URLSearchParams();
   for (const name of RANGE) {
-    const value = query.value.get(name) ?? (name === "range" ? standard : undefined);
+    const value = query.value.get(name) ?? (name === "range" && !query.value.has("from") ? standard : undefined);
     if (value !== undefined) asked.set(name, value);
   }
   return asked;

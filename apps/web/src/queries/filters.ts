@@ -31,15 +31,26 @@ export const RangeQuery = z.object({
   range: z
     .string()
     .refine((value) => value === "all" || RANGE.test(value), "must be a number of minutes, hours or days, such as 30m, 24h or 7d, or all")
-    .default("24h")
-    .describe("How far back: a number of minutes, hours or days, such as `30m`, `24h` or `7d`, or `all`. Ignored with `from`."),
-  from: instant.optional().describe("The beginning, included."),
+    .optional()
+    .describe(
+      "How far back: a number of minutes, hours or days, such as `30m`, `24h` or `7d`, or `all`. Default: `24h`. Not together with `from`.",
+    ),
+  from: instant.optional().describe("The beginning, included. Not later than `to`."),
   to: instant.optional().describe("The end, excluded. Default: now and later."),
 });
 export type RangeQuery = z.output<typeof RangeQuery>;
 
+/** What only several parameters together tell: for `superRefine`. */
+export function checkRange({ range, from, to }: Partial<RangeQuery>, context: z.RefinementCtx): void {
+  const add = (field: string, message: string): void => context.addIssue({ code: "custom", path: [field], message });
+  if (from !== undefined && range !== undefined) add("range", "must not be given together with from");
+  if (from !== undefined && to !== undefined && Date.parse(from) > Date.parse(to)) add("from", "must not be later than to");
+}
+
+const STANDARD_RANGE = "24h";
+
 /** The beginning of the range; null without one. */
-export function beginningOf({ range, from }: RangeQuery, now = Date.now()): string | null {
+export function beginningOf({ range = STANDARD_RANGE, from }: RangeQuery, now = Date.now()): string | null {
   if (from !== undefined) return new Date(from).toISOString();
   const [, count, unit] = RANGE.exec(range) ?? [];
   return unit === undefined ? null : new Date(now - Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS]).toISOString();
@@ -90,6 +101,7 @@ export function withArguments<S extends z.ZodRawShape>(schema: z.ZodObject<S>) {
     if (argumentFilters.length > MAX_VALUES) {
       context.addIssue({ code: "custom", path: ["kwargs"], message: `must not be more than ${MAX_VALUES} filters` });
     }
+    checkRange(query, context);
     return { ...(query as z.output<z.ZodObject<S>>), arguments: argumentFilters };
   });
 }

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { USER_ROLES, maySeeData, type User } from "../access/user.ts";
 import { PROBLEMS as PROBLEM_STATUSES } from "../queries/columns.ts";
 import { FailureDetails, FailureGroup, MAX_GROUPS, readEarlierFailures, readFailureDetails, readFailures } from "../queries/failures.ts";
-import { RangeQuery, beginningOf } from "../queries/filters.ts";
+import { RangeQuery, beginningOf, checkRange } from "../queries/filters.ts";
 import { TaskType, readNames, readTaskTypes } from "../queries/names.ts";
 import { KEEP_PAST_MS, PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PROBLEMS } from "./problem.ts";
@@ -43,14 +43,18 @@ const FailuresQuery = RangeQuery.extend({
     .max(MAX_GROUPS, `must be at most ${MAX_GROUPS}`)
     .default(MAX_GROUPS)
     .describe("How many groups to answer, the most frequent ones."),
-}).strict();
+})
+  .strict()
+  .superRefine(checkRange);
 
 const DetailsQuery = RangeQuery.extend({
   status: z.enum(PROBLEM_STATUSES as [string, ...string[]], { error: `must be one of ${PROBLEM_STATUSES.join(", ")}` }).default("FAILURE"),
   name,
   exception: part.describe("As in the group; without it, the group that has none."),
   message: part.describe("As in the group."),
-}).strict();
+})
+  .strict()
+  .superRefine(checkRange);
 
 export const FailuresAnswer = z.object({
   from: z.iso.datetime().nullable().describe("The beginning of the first part: that of the range, or its oldest failure."),

@@ -3,7 +3,7 @@ import { readStatistics, storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
 import { maySeeData } from "../access/user.ts";
 import { DataHealth, readDataHealth } from "../queries/data-health.ts";
-import { RangeQuery, beginningOf } from "../queries/filters.ts";
+import { RangeQuery, beginningOf, checkRange } from "../queries/filters.ts";
 import { Lately, Waiting, readLately, readOldest, readSent, readWaiting } from "../queries/queue-flow.ts";
 import { Queue, Unacked, readQueues } from "../queries/queues.ts";
 import { StatisticsItem, toItem } from "../queries/statistics.ts";
@@ -48,7 +48,9 @@ const StatisticsQuery = RangeQuery.extend({
   name: texts.optional(),
   queue: texts.optional(),
   status: texts.optional(),
-}).strict();
+})
+  .strict()
+  .superRefine(checkRange);
 
 export const StatisticsAnswer = z.object({
   from: z.iso.datetime(),
@@ -174,7 +176,7 @@ export function addStatistics(api: Api, context: ApiContext): void {
       schema: {
         operationId: "listTaskTypeTrends",
         summary: "Says how often each task type ran over time, and whether it runs longer than a week before",
-        querystring: RangeQuery.strict(),
+        querystring: RangeQuery.strict().superRefine(checkRange),
         response: { 200: TrendsAnswer, ...PROBLEMS },
       },
     },

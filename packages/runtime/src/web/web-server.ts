@@ -2,6 +2,7 @@
 import Fastify, { type FastifyInstance } from "fastify";
 import { type AddressInfo, type Socket, isIPv6 } from "node:net";
 import { UnavailableError, toError } from "../errors.ts";
+import { refuseUnreadable } from "./unreadable.ts";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 
 /** Trusts no reverse proxy by default: otherwise a client could claim any address (`X-Forwarded-For`). */
@@ -64,6 +65,7 @@ export function createWebServer({
     keepAliveTimeout: limits.idleTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
     routerOptions: { maxParamLength },
+    clientErrorHandler: refuseUnreadable,
     ...(rewriteUrl !== undefined && { rewriteUrl: ({ url }: IncomingMessage) => rewriteUrl(url ?? "/") }),
     ...(tls === undefined ? { http: timeouts } : { https: { ...timeouts, ...tls } }),
   }) as FastifyInstance;
