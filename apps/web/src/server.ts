@@ -9,7 +9,7 @@ import {
   refusal,
 } from "@celery-metrics-exporter/access";
 import type { Reader } from "@celery-metrics-exporter/db";
-import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
+import { createWebServer, type Logger, type Outage } from "@celery-metrics-exporter/runtime";
 import cookie from "@fastify/cookie";
 import swagger from "@fastify/swagger";
 import type { FastifyInstance, FastifyRequest } from "fastify";
@@ -22,6 +22,7 @@ import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
 import { addFlower } from "./flower/routes.ts";
 import { limitRequests, withDeadlines } from "./load/deadline.ts";
+import { outageOf, withOutage } from "./load/outage.ts";
 import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
@@ -43,6 +44,8 @@ export interface ServerOptions {
   readonly logger: Logger;
   /** How long a request may take; undefined for any time. */
   readonly requestLimitMs?: number | undefined;
+  /** Where failures of the database are reported. Default: to the log. */
+  readonly outage?: Outage;
   /** Where users may log in, besides their passwords. */
   readonly singleSignOn?: SingleSignOn;
   /** The address of the dashboard that this process runs, once it answers. */
@@ -68,6 +71,7 @@ export async function createServer({
   reader,
   logger,
   requestLimitMs,
+  outage = outageOf(logger),
   singleSignOn,
   dashboardUrl,
 }: ServerOptions): Promise<FastifyInstance> {
@@ -93,7 +97,7 @@ export async function createServer({
   await addAccess(server, { config, logger, singleSignOn });
   await server.register(swagger, DESCRIPTION);
   const context: ApiContext = {
-    reader: withDeadlines(reader),
+    reader: withDeadlines(withOutage(reader, outage)),
     logger,
     searches: new Places(MAX_SEARCHES, "searches"),
     exports: new Places(MAX_EXPORTS, "exports"),

@@ -1,8 +1,9 @@
 /** The role `web`: the HTTP API over the rows. */
 import { connectReader, isEmbedded, type Reader } from "@celery-metrics-exporter/db";
-import { Outage, Repeat, defineRole, listen, type Role } from "@celery-metrics-exporter/runtime";
+import { Repeat, defineRole, listen, type Role } from "@celery-metrics-exporter/runtime";
 import { singleSignOn } from "./access/auth-routes.ts";
 import { Config } from "./config.ts";
+import { outageOf } from "./load/outage.ts";
 import { readNames } from "./queries/names.ts";
 import { createServer } from "./server.ts";
 
@@ -33,11 +34,20 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
       lifecycle.defer("database connections", () => reader.close());
       // Fails with advice if the database is not migrated or we may not read.
       await readNames(reader);
-      const outage = new Outage({ component, logger, began: "PostgreSQL does not answer", ended: "PostgreSQL answers again" });
-      const asking = new Repeat(() => reader.ping().then(() => outage.served()), {
+      const outage = outageOf(logger);
+      component.up();
+      const ping = async (): Promise<void> => {
+        await reader.ping();
+        component.up();
+        outage.served();
+      };
+      const asking = new Repeat(ping, {
         everyMs: ASK_EVERY_MS,
         first: "now",
-        onError: ({ message }) => outage.failed({ reason: message }),
+        onError: ({ message }) => {
+          component.down(message);
+          outage.failed({ reason: message });
+        },
       });
       lifecycle.defer("database check", () => asking.stop());
       const signOn = singleSignOn({ config, logger, component: () => health.component("issuer") });
@@ -52,6 +62,7 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
         // An embedded database cannot end a statement, and a late answer is better there than none.
         requestLimitMs: isEmbedded(url) ? undefined : requestLimitMs,
         dashboardUrl,
+        outage,
         ...(signOn !== undefined && { singleSignOn: signOn }),
       });
       lifecycle.defer("web port", () => server.close());

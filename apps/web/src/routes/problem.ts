@@ -1,5 +1,6 @@
 /** Problem documents (RFC 9457): what every failed request is answered with. */
 import { CodedError, TimedOutError, UnavailableError, toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { isOutage } from "../load/outage.ts";
 import { RefusedDataError } from "@celery-metrics-exporter/db";
 import type { FastifyError, FastifyInstance, FastifyReply } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
@@ -48,8 +49,10 @@ type Refused = FastifyError & { readonly field?: string; readonly retryAfterSeco
 
 export function addProblems(server: FastifyInstance, logger: Logger): void {
   server.setErrorHandler((thrown, request, reply) => {
-    const problem = problemOf(thrown);
-    if (problem.status >= 500) logger.warn({ route: request.routeOptions.url, err: toError(thrown) }, "a request failed");
+    const problem = problemOf(thrown, request.query);
+    const route = request.routeOptions.url;
+    if (thrown instanceof TimedOutError) logger.warn({ route, reason: thrown.message }, "a request failed");
+    else if (problem.status >= 500 && !isOutage(thrown)) logger.warn({ route, err: toError(thrown) }, "a request failed");
     const { retryAfterSeconds = problem.status === 503 ? 5 : undefined } = thrown as Refused;
     if (retryAfterSeconds !== undefined) reply.header("retry-after", retryAfterSeconds);
     return send(reply, problem);
@@ -67,8 +70,14 @@ function problemWith(status: number, detail: string, field?: string): Problem {
   return { type: "about:blank", title: TITLES[status] ?? "Error", status, detail, ...(field !== undefined && { field }) };
 }
 
+/** Whether a parameter that may have one value has several. The schemas of those that may have several say how many. */
+function isGivenTwice(query: unknown, field: string, message = ""): boolean {
+  const given = (query as Readonly<Record<string, unknown>> | null | undefined)?.[field];
+  return Array.isArray(given) && !/^must be at most \d+ texts/.test(message);
+}
+
 /** Only messages that were written for clients are shown: others may contain data. */
-export function problemOf(thrown: unknown): Problem {
+export function problemOf(thrown: unknown, query?: unknown): Problem {
   if (hasZodFastifySchemaValidationErrors(thrown)) {
     const [first] = thrown.validation;
     // Without the position in a list of values.
@@ -76,7 +85,8 @@ export function problemOf(thrown: unknown): Problem {
       .slice(1)
       .replace(/\/\d+$/, "")
       .slice(0, MAX_FIELD);
-    return problemWith(400, `The parameter ${JSON.stringify(field)} ${first?.message ?? "is wrong"}.`, field);
+    const message = isGivenTwice(query, field, first?.message) ? "must be given only once" : first?.message;
+    return problemWith(400, `The parameter ${JSON.stringify(field)} ${message ?? "is wrong"}.`, field);
   }
   if (thrown instanceof RefusedDataError) return problemWith(400, "A parameter has a value that the database does not accept.");
   if (thrown instanceof TimedOutError) return problemWith(503, "The database did not answer in time. Ask for a shorter range.");
