@@ -53,6 +53,20 @@ function filesOf(manifest: Manifest, source: string): string[] {
 /** Addresses that no person opens. Everywhere else, the page says that there is nothing, and where one can go. */
 const NO_PAGE = /^\/(?:api|auth|assets)(?:\/|$)/;
 
+/** Where one may look for a task, as in Flower: `/task/<id>`, also below a prefix. Its page has the id in the query. */
+const TASK_PATH = /\/tasks?\/([^/?]+)$/;
+
+/** The address of a task's page, relative to the one that was asked for; undefined if that names no task. */
+function taskPageOf(url: string): string | undefined {
+  try {
+    const id = TASK_PATH.exec(url)?.[1];
+    return id === undefined ? undefined : `../task?id=${encodeURIComponent(decodeURIComponent(id))}`;
+  } catch {
+    // Wrongly encoded.
+    return undefined;
+  }
+}
+
 const YEAR_MS = 365 * 86_400_000;
 
 /** Adds the page, if it was built. */
@@ -76,6 +90,8 @@ export async function addPage(server: FastifyInstance, logger: Logger): Promise<
   const unknown = Buffer.from(html);
   server.get("/*", { config: { role: "viewer" }, schema: { hide: true } }, ({ url, headers }, reply) => {
     if (NO_PAGE.test(url) || headers.accept?.includes("text/html") !== true) return reply.callNotFound();
+    const taskPage = taskPageOf(url);
+    if (taskPage !== undefined) return reply.redirect(taskPage);
     return reply.code(404).type("text/html; charset=utf-8").send(unknown);
   });
   server.get<{ Params: { readonly "*": string } }>(

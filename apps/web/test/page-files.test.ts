@@ -104,6 +104,19 @@ it("serves nothing else", async () => {
   expect(await (await page("/assets/none.js", { accept: "text/html" })).text()).not.toContain("<script");
 });
 
+it("leads from the address of a task that one may guess to its page, also below a prefix", async () => {
+  for (const [path, target] of [
+    ["/tasks/a%26b", "/task?id=a%26b"],
+    ["/celery/prod/task/4f1c", "/celery/prod/task?id=4f1c"],
+  ] as const) {
+    const answer = await fetch(new URL(path, api.url), { headers: { accept: "text/html" }, redirect: "manual" });
+    expect(answer.status).toBe(302);
+    expect(new URL(answer.headers.get("location") ?? "", new URL(path, api.url)).href).toBe(new URL(target, api.url).href);
+  }
+  expect((await page("/tasks/%zz", { accept: "text/html" })).status).toBeGreaterThanOrEqual(400);
+  expect((await page("/tasks/x", {})).headers.get("content-type")).toContain("application/problem+json");
+});
+
 it("answers below any prefix that a proxy keeps", async () => {
   expect((await page("/celery/prod/tasks?status=FAILURE")).headers.get("content-type")).toBe("text/html; charset=utf-8");
   expect(await (await page("/celery/prod/api/v1/me")).json()).toMatchObject({ name: "anyone", role: "admin" });
