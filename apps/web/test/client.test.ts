@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ExactNumber, parseExact } from "../client/api/exact.ts";
 import { clockTime, compact, duration, exactTime, number, percent, shortTime } from "../client/parts/format.ts";
 import { accept, filtersOf, parseSearch, suggestionsFor, withFilters, withoutFilter } from "../client/parts/search.ts";
+import { ticksOf } from "../client/parts/ticks.ts";
 import { withoutPrefix } from "../src/page.ts";
 
 function searched(typed: string, before = ""): string {
@@ -10,6 +11,24 @@ function searched(typed: string, before = ""): string {
   expect(problem).toBeUndefined();
   return decodeURIComponent(withFilters(new URLSearchParams(before), filters).toString()).replaceAll("+", " ");
 }
+
+describe("the lines of a chart", () => {
+  it.each([
+    [1_900, 2, [0, 1_800, 3_600]],
+    [2_000, 2, [0, 1_800, 3_600]],
+    [130, 5, [0, 30, 60, 90, 120, 150]],
+    [7_000, 5, [0, 1_800, 3_600, 5_400, 7_200]],
+    [40_000, 5, [0, 10_800, 21_600, 32_400, 43_200]],
+    [400_000, 5, [0, 86_400, 172_800, 259_200, 345_600, 432_000]],
+    [0.3, 2, [0, 0.2, 0.4]],
+  ])("of %d s are at round times", (most, lines, expected) => {
+    expect(ticksOf(most, lines, true)).toEqual(expected);
+  });
+
+  it("of counts are at round numbers", () => {
+    expect(ticksOf(130, 5)).toEqual([0, 50, 100, 150]);
+  });
+});
 
 describe("the search bar", () => {
   it.each([

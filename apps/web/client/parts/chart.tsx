@@ -2,7 +2,8 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import { Icon } from "./icon.tsx";
-import { axisTime, number, shortTime } from "./format.ts";
+import { axisTime, duration, number, shortTime } from "./format.ts";
+import { ticksOf } from "./ticks.ts";
 
 const HEIGHT = 200;
 const STEP = 10;
@@ -32,14 +33,6 @@ export interface ChartProps {
   readonly hasNumbers?: boolean;
 }
 
-/** Round numbers from 0 to one that is not less than `value`, with about as many steps between them as `lines`. */
-function ticksOf(value: number, lines: number): number[] {
-  const raw = (value <= 0 ? 1 : value) / lines;
-  const size = 10 ** Math.floor(Math.log10(raw));
-  const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * size >= raw) ?? 10) * size;
-  return Array.from({ length: Math.max(1, Math.ceil(value / step)) + 1 }, (_, index) => index * step);
-}
-
 function totalsOf(series: readonly Series[], kind: ChartProps["kind"], steps: number): number[] {
   return Array.from({ length: steps }, (_, step) =>
     kind === "bars"
@@ -59,7 +52,7 @@ export function Chart(props: ChartProps): JSX.Element {
   const [at, setAt] = useState<number>();
   const shown = at === undefined || at >= steps ? lastKnown(series, steps) : at;
   const most = totalsOf(series, kind, steps).reduce((highest, each) => Math.max(highest, each), 0);
-  const ticks = ticksOf(most, height === undefined ? 5 : 2);
+  const ticks = ticksOf(most, height === undefined ? 5 : 2, format === duration);
   const top = ticks.at(-1) ?? 1;
   const labels = height === undefined ? 6 : 2;
   const stepAt = ({ currentTarget, clientX }: PointerEvent): number => {
