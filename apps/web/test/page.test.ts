@@ -1052,6 +1052,7 @@ describe("while the server is gone", () => {
       await page.getByRole("heading", { name: "Failures", level: 1 }).waitFor();
       await restart();
       await page.getByText("StockConflict").first().waitFor();
+      expect(new URL(page.url()).pathname).toBe(`${prefix}/failures`);
     });
   });
 });

@@ -42,18 +42,18 @@ function takeEarly(path: string): Promise<Response> | undefined {
 const ANSWER_MS = 20_000;
 
 /** Asks `api/v1/<path>`. @throws {ApiError} */
-export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
+export async function ask<T>(path: string, until?: AbortSignal): Promise<T> {
   const timeout = AbortSignal.timeout(ANSWER_MS);
   try {
     const answer = await (takeEarly(path) ??
-      fetch(`./api/v1/${path}`, { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) }));
+      fetch(`./api/v1/${path}`, { signal: until === undefined ? timeout : AbortSignal.any([until, timeout]) }));
     const text = await answer.text();
     isAnswering.value = true;
     if (answer.ok) return parseAnswer(path, text) as T;
     const problem = parseProblem(text);
     throw new ApiError(answer.status, problem.detail ?? `The server answered with the status ${answer.status}.`, problem.field);
   } catch (thrown) {
-    if (thrown instanceof ApiError || signal?.aborted === true) throw thrown;
+    if (thrown instanceof ApiError || until?.aborted === true) throw thrown;
     isAnswering.value = false;
     throw new ApiError(0, timeout.aborted ? `The server did not answer within ${ANSWER_MS / 1_000} s.` : "The server does not answer.");
   }

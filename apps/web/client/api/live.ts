@@ -47,6 +47,10 @@ async function reasonOfEnd(): Promise<ApiError | undefined> {
 export function watch(path: string, { onTasks, onProblem }: Watcher): Watch {
   let source: EventSource | undefined;
   let timer: number | undefined;
+  const tellWhy = async (own: EventSource, isRefused: boolean): Promise<void> => {
+    const reason = (await reasonOfEnd()) ?? (isRefused ? new ApiError(503, "Live updates are not available.") : undefined);
+    if (own === source && own.readyState !== EventSource.OPEN && reason !== undefined) onProblem(reason);
+  };
   const open = (): void => {
     clearTimeout(timer);
     source?.close();
@@ -69,9 +73,7 @@ export function watch(path: string, { onTasks, onProblem }: Watcher): Watch {
       // The browser connects again by itself, unless something other than events was the answer.
       const isRefused = own.readyState === EventSource.CLOSED;
       if (isRefused && own === source) timer = window.setTimeout(open, RETRY_MS);
-      void reasonOfEnd().then((reason = isRefused ? new ApiError(503, "Live updates are not available.") : undefined) => {
-        if (own === source && own.readyState !== EventSource.OPEN && reason !== undefined) onProblem(reason);
-      });
+      void tellWhy(own, isRefused);
     });
   };
   open();
