@@ -105,6 +105,14 @@ describe("workers", () => {
   });
 });
 
+interface RanType {
+  readonly name: string;
+  readonly count: number;
+  readonly seconds: number;
+  readonly p95: number | null;
+  readonly estimated: boolean;
+}
+
 interface ActivityAnswer {
   readonly from: string;
   readonly step_seconds: number;
@@ -115,7 +123,7 @@ interface ActivityAnswer {
     readonly failed: number;
     readonly failures?: readonly number[];
     readonly runtime_p95?: number | null;
-    readonly types?: readonly { readonly name: string; readonly count: number; readonly seconds: number; readonly p95: number | null }[];
+    readonly types?: readonly RanType[];
   }[];
 }
 
