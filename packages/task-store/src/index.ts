@@ -19,4 +19,5 @@ export { Observations, consumersByQueue, type Observed, type ObservationsOptions
 export { Workers, isUp, workersUp, type KnownWorkers, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
 export { CountTable, SetCounts, type Counts, type GaugeCount } from "./counts/count-table.ts";
 export { TaskCounts, type Look, type LookedAt, type ShardCounts, type TaskCountsOptions } from "./counts/task-counts.ts";
+export { IN_PARTS } from "./scripts/in-parts.ts";
 export { StoreScript } from "./scripts/store-script.ts";

@@ -24,7 +24,7 @@ import { APPLY_SCRIPT } from "./scripts/apply.ts";
 import { CLAIM_SCRIPT, RELEASE_SCRIPT, RENEW_SCRIPT } from "./scripts/leases.ts";
 import type { FactOptions } from "./facts/fact.ts";
 import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./completions/forget.ts";
-import { type Part, StoreKeys, inCalls, isOfRetries, retriesOf, sizesOf, taskIdOf } from "./keys.ts";
+import { type Part, StoreKeys, inCalls, isOfRetries, retriesOf, taskIdOf } from "./keys.ts";
 import { FORGET_SCRIPT, LOOK_SCRIPT, SWEEP_SCRIPT } from "./scripts/open-tasks.ts";
 import { SETTLE_SCRIPT } from "./scripts/settle.ts";
 import { type ScriptCall, StoreScript } from "./scripts/store-script.ts";
@@ -112,7 +112,7 @@ export class TaskStore {
     const head = [String(this.#options.taskExpirySeconds), String(LONG_FIELDS), String(FULL_FIELDS)];
     const calls = parts.map((part): ScriptCall => ({
       keys: this.#openAndTasks(part),
-      args: [...head, ...writeChanges(part, changes), ...sizesOf(part)],
+      args: [...head, ...writeChanges(part, changes)],
     }));
     const replies = (await this.#apply.run(calls)) as ApplyReply[];
     this.#reportDropped("full", replies, ([full]) => full);
@@ -128,9 +128,11 @@ export class TaskStore {
     const all = new Set(ids);
     const parts = this.#inCalls([...all].filter((id) => !isOfRetries(id) || !all.has(taskIdOf(id))));
     const args = [jobId, String(this.#options.leaseMs), String(LONG_FIELDS)];
-    const replies = (await this.#claim.run(this.#onTasks(parts, args))) as string[];
+    const replies = (await this.#claim.run(this.#onTasks(parts, args))) as (number | string)[][];
     const claims = new Map<string, Claim>();
-    for (const [call, part] of parts.entries()) readClaims(idsOf(part), replies[call] ?? "", claims);
+    for (const [call, part] of parts.entries()) {
+      for (const [index, id] of idsOf(part).entries()) claims.set(id, readClaim(replies[call]?.[index] ?? 0));
+    }
     return claims;
   }
 
@@ -143,23 +145,31 @@ export class TaskStore {
 
   /** Marks the given facts of each task as reported, removes what can be forgotten, and gives up the job's leases. */
   async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
+    const changed = await this.#settleAll(jobId, sent);
+    const again = changed.map((id) => [id, { ...(sent.get(id) ?? NOTHING), lastOf: undefined }] as const);
+    await this.#settleAll(jobId, new Map(again));
+    this.#reportDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
+  }
+
+  /** Returns the ids of tasks that have more facts than the job has read; see `SETTLE_SCRIPT`. */
+  async #settleAll(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<string[]> {
     const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
     const parts = this.#inCalls(sent.keys());
-    await this.#settle.run(
-      parts.map((part) => ({ keys: this.#openAndTasks(part), args: [...head, writeSettlements(part, sent), ...sizesOf(part)] })),
-    );
-    this.#reportDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
+    const replies = (await this.#settle.run(
+      parts.map((part) => ({ keys: this.#openAndTasks(part), args: [...head, writeSettlements(part, sent)] })),
+    )) as number[][];
+    return parts.flatMap((part, call) => atIndices(part, replies[call] ?? []));
   }
 
   /** Gives up the job's leases on tasks whose metrics cannot be reported yet. */
   async release(jobId: string, ids: readonly string[]): Promise<void> {
-    await this.#release.run(this.#onTasks(this.#inCalls(new Set(ids)), [jobId, String(this.#options.leaseMs)]));
+    await this.#release.run(this.#onTasks(this.#inCalls(new Set(ids)), [jobId]));
   }
 
   /** Removes everything known of these tasks, except of those that have a `task-sent`. */
   async forget(ids: readonly string[]): Promise<void> {
     const parts = this.#inCalls(new Set(ids));
-    await this.#forget.run(parts.map((part) => ({ keys: this.#openAndTasks(part), args: sizesOf(part) })));
+    await this.#forget.run(parts.map((part) => ({ keys: this.#openAndTasks(part), args: [] })));
   }
 
   /** What is known of these tasks, except of those that are not known. */
@@ -180,7 +190,7 @@ export class TaskStore {
   async sweep(): Promise<OpenTasks> {
     const replies = (await this.#sweep.run(this.#keys.open.map((key) => ({ keys: [key], args: [] })))) as [number, number][];
     const sum = (index: 0 | 1): number => replies.reduce((total, reply) => total + reply[index], 0);
-    return { expired: sum(0), open: sum(1) };
+    return { expired: Math.max(0, sum(0)), open: Math.max(0, sum(1)) };
   }
 
   #reportDropped<T>(reason: DropReason, items: Iterable<T>, eventsOf: (item: T) => number): void {
@@ -195,16 +205,16 @@ export class TaskStore {
 
   /** The keys for the scripts that count open tasks. */
   #openAndTasks(part: Part): string[] {
-    const keys: string[] = [];
-    for (const [shard, ids] of part) {
-      keys.push(this.#keys.open[shard] ?? "");
-      for (const id of ids) keys.push(this.#keys.keyOf(id, shard));
-    }
-    return keys;
+    const shard = isCluster(this.#options.redis) ? (part[0]?.[0] ?? 0) : 0;
+    return [this.#keys.open[shard] ?? "", ...this.#tasks(part)];
   }
 
   #onTasks(parts: readonly Part[], args: readonly string[]): ScriptCall[] {
-    return parts.map((part) => ({ keys: part.flatMap(([shard, ids]) => ids.map((id) => this.#keys.keyOf(id, shard))), args }));
+    return parts.map((part) => ({ keys: this.#tasks(part), args }));
+  }
+
+  #tasks(part: Part): string[] {
+    return part.flatMap(([shard, ids]) => ids.map((id) => this.#keys.keyOf(id, shard)));
   }
 }
 
@@ -232,8 +242,8 @@ function writeChanges(part: Part, changes: ReadonlyMap<string, TaskChange>): [st
     const { facts, details, texts, etaSeconds } = changes.get(id) ?? NO_CHANGE;
     if (etaSeconds !== 0) etas.push(index + 1, etaSeconds);
     const start = written.push(0);
-    for (const [at, fact] of facts.entries()) written.push(fact, details[at] ?? "");
     for (const { fields } of texts) written.push(...fields);
+    for (const [at, fact] of facts.entries()) written.push(fact, details[at] ?? "");
     written[start - 1] = written.length - start;
   }
   return [JSON.stringify(written), JSON.stringify(etas)];
@@ -245,25 +255,22 @@ const NO_CHANGE: TaskChange = { facts: [], details: [], texts: [], etaSeconds: 0
 function writeSettlements(part: Part, sent: ReadonlyMap<string, Settlement>): string {
   const written: unknown[] = [];
   for (const id of idsOf(part)) {
-    const { fields = [], forgotten = NOTHING_TO_FORGET, lastOf = 0 } = sent.get(id) ?? {};
-    written.push(fields.length);
-    if (isOfRetries(id)) written.push({ retries: true });
-    else written.push(forgotten.fields.length > 0 ? { removed: forgotten.fields, till: forgotten.until } : lastOf);
-    written.push(...fields);
+    const { fields, forgotten, lastOf } = sent.get(id) ?? NOTHING;
+    if (lastOf !== undefined) written.push(0, lastOf);
+    else {
+      const also = isOfRetries(id) ? { retries: true } : { removed: forgotten.fields, till: forgotten.until };
+      written.push(fields.length, also, ...fields);
+    }
   }
   return JSON.stringify(written);
 }
 
-/** Reads the reply of `CLAIM_SCRIPT`. */
-function readClaims(ids: readonly string[], reply: string, claims: Map<string, Claim>): void {
+const NOTHING: Settlement = { fields: [], forgotten: NOTHING_TO_FORGET };
+
+/** Reads the reply of `CLAIM_SCRIPT` for one task. */
+function readClaim(reply: number | string): Claim {
+  if (typeof reply === "number") return reply > 0 ? { outcome: "busy", freeInMs: reply } : { outcome: "reported" };
   const parts = reply.split("\0");
-  let at = 0;
-  for (const id of ids) {
-    const size = Number(parts[at]);
-    const ms = Number(parts[at + 1]);
-    at += 2;
-    if (size > 0) claims.set(id, { outcome: "claimed", entry: parseTaskEntry(parts, at, at + size), waitedMs: ms });
-    else claims.set(id, ms > 0 ? { outcome: "busy", freeInMs: ms } : { outcome: "reported" });
-    at += size;
-  }
+  const waitedMs = Number(parts.pop());
+  return { outcome: "claimed", entry: parseTaskEntry(parts), waitedMs };
 }

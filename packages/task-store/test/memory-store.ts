@@ -4,13 +4,14 @@ import type { Settlement } from "../src/completions/summarise.ts";
 import { collectChanges } from "../src/facts/task-changes.ts";
 import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import type { Claim } from "../src/task-store.ts";
-import { expectedHash } from "./expected-hash.ts";
+import { expectedHash, withMarks } from "./expected-hash.ts";
 
 const PLAIN = { keepWorker: false, keepException: false };
 
-/** The entry of a task, and the size at which it counts as too long the next time. */
+/** The entry of a task without its state, the facts of it that were reported, and the size at which it counts as too long the next time. */
 interface Held {
   readonly hash: Map<string, string>;
+  readonly reported: Set<string>;
   limit: number;
 }
 
@@ -33,12 +34,12 @@ export class MemoryStore {
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const reported: string[] = [];
     for (const [id, change] of collectChanges(events, PLAIN)) {
-      const held = this.#tasks.get(id) ?? { hash: new Map<string, string>(), limit: LONG_FIELDS };
+      const held = this.#tasks.get(id) ?? newEntry();
       this.#tasks.set(id, held);
       let isPending = false;
       for (const [field, value] of expectedHash(change)) {
         if (!held.hash.has(field) && !isForgotten(held, field)) held.hash.set(field, value);
-        if (field.startsWith("f") && held.hash.get(field) === "") isPending = true;
+        if (field.startsWith("f") && held.hash.has(field) && !held.reported.has(field)) isPending = true;
       }
       if (!isPending && held.hash.size >= held.limit) {
         held.limit = 2 * held.hash.size;
@@ -50,26 +51,30 @@ export class MemoryStore {
   }
 
   async claim(_job: string, ids: readonly string[]): Promise<Map<string, Claim>> {
-    return new Map(ids.map((id) => [id, this.#claim(this.#tasks.get(id)?.hash ?? new Map())]));
+    return new Map(ids.map((id) => [id, this.#claim(this.#tasks.get(id) ?? newEntry())]));
   }
 
   async settle(_job: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
     for (const [id, { fields, forgotten }] of sent) {
-      const hash = this.#tasks.get(id)?.hash;
-      for (const field of fields) hash?.set(field, "1");
-      for (const field of forgotten.fields) hash?.delete(field);
+      const { hash, reported } = this.#tasks.get(id) ?? newEntry();
+      for (const field of fields) reported.add(field);
+      for (const field of forgotten.fields) hash.delete(field);
       for (let index = 0; index < forgotten.until.length; index += 2) {
         const [hostname, instant = ""] = forgotten.until.slice(index);
-        const before = hash?.get(`w${hostname}`) ?? "";
-        hash?.set(`w${hostname}`, Number.parseInt(before, 36) > Number.parseInt(instant, 36) ? before : instant);
+        const before = hash.get(`w${hostname}`) ?? "";
+        hash.set(`w${hostname}`, Number.parseInt(before, 36) > Number.parseInt(instant, 36) ? before : instant);
       }
     }
   }
 
-  #claim(hash: ReadonlyMap<string, string>): Claim {
-    const isPending = hash.size >= LONG_FIELDS || [...hash].some(([field, value]) => field.startsWith("f") && value === "");
-    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...hash].flat()), waitedMs: 0 } : { outcome: "reported" };
+  #claim({ hash, reported }: Held): Claim {
+    const isPending = hash.size >= LONG_FIELDS || [...hash.keys()].some((field) => field.startsWith("f") && !reported.has(field));
+    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...withMarks(hash, reported)].flat()), waitedMs: 0 } : { outcome: "reported" };
   }
+}
+
+function newEntry(): Held {
+  return { hash: new Map(), reported: new Set(), limit: LONG_FIELDS };
 }
 
 /** Whether it is a fact, and the entry has forgotten what its hostname reported until then. */

@@ -40,6 +40,11 @@ export class StoreHarness {
     return new TaskStore({ ...storeOptions, redis: this.redis, ...options });
   }
 
+  /** The value of `o` (see `state.ts`). */
+  async state(id: string, owner?: string): Promise<string | undefined> {
+    return (await this.redis.hget(keyOf(id, owner), "o")) ?? undefined;
+  }
+
   /** Without `o`, which depends on the time of the test. */
   async hash(id: string, owner?: string): Promise<Map<string, string>> {
     const fields = Object.entries(await this.redis.hgetall(keyOf(id, owner)));

@@ -6,8 +6,8 @@
  * oldest ones asks the Store about them, and removes those that do not wait.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
-import { type Observed, StoreScript, type TaskEntry, type TaskStore } from "@celery-metrics-exporter/task-store";
+import type { RedisConnection } from "@celery-metrics-exporter/runtime";
+import { IN_PARTS, type Observed, StoreScript, type TaskEntry, type TaskStore } from "@celery-metrics-exporter/task-store";
 
 export interface WaitingMessagesOptions {
   readonly redis: RedisConnection;
@@ -34,32 +34,56 @@ const MARGIN_SECONDS = 5;
  * KEYS of each script: messages, a sorted set of `queue NUL time NUL message` without scores; places, a hash from message to `queue NUL time`; the set of
  * the queues that have messages, and of some that had.
  *
- * ARGV: expiry in seconds; the limits of a queue's messages, of all messages, of queues; what was sent and what was received, as JSON.
+ * ARGV: expiry in seconds; the limits of a queue's messages, of all messages, of queues; as JSON, what was sent: message, queue, time and whether it is
+ * sampled (1 or 0), for each; as JSON, the messages that were received.
  */
 const MERGE_SCRIPT = `
+${IN_PARTS}
+local call = redis.call
 local ofQueue, all, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local counts = {}
-local function isKept(queue) return counts[queue] > 0 or redis.call('SCARD', KEYS[3]) < queues end
-for _, message in ipairs(cjson.decode(ARGV[6])) do
-  local place = redis.call('HGET', KEYS[2], message)
+
+local found, members = {}, {}
+local received = cjson.decode(ARGV[6])
+for i, place in ipairs(inParts('HMGET', KEYS[2], received)) do
   if place then
-    redis.call('ZREM', KEYS[1], place .. '\\0' .. message)
-    redis.call('HDEL', KEYS[2], message)
+    found[#found + 1] = received[i]
+    members[#members + 1] = place .. '\\0' .. received[i]
   end
 end
-for _, added in ipairs(cjson.decode(ARGV[5])) do
-  local message, queue, time, isSampled = added[1], added[2], added[3], added[4]
-  if redis.call('HEXISTS', KEYS[2], message) == 0 then
-    counts[queue] = counts[queue] or redis.call('ZLEXCOUNT', KEYS[1], '[' .. queue .. '\\0', '(' .. queue .. '\\1')
-    if (counts[queue] < ofQueue or isSampled) and redis.call('HLEN', KEYS[2]) < all and isKept(queue) then
-      redis.call('SADD', KEYS[3], queue)
-      redis.call('ZADD', KEYS[1], 0, queue .. '\\0' .. time .. '\\0' .. message)
-      redis.call('HSET', KEYS[2], message, queue .. '\\0' .. time)
+inParts('ZREM', KEYS[1], members)
+inParts('HDEL', KEYS[2], found)
+
+local counts = {}
+local function isKept(queue)
+  if counts[queue] > 0 then return true end
+  if call('SCARD', KEYS[3]) >= queues then return false end
+  call('SADD', KEYS[3], queue)
+  return true
+end
+
+local sent, messages = cjson.decode(ARGV[5]), {}
+for i = 1, #sent, 4 do messages[#messages + 1] = sent[i] end
+local size = call('HLEN', KEYS[2])
+local places, scored = {}, {}
+for i, place in ipairs(inParts('HMGET', KEYS[2], messages)) do
+  local at = 4 * i - 3
+  local message, queue, isSampled = sent[at], sent[at + 1], sent[at + 3] == 1
+  if not place then
+    counts[queue] = counts[queue] or call('ZLEXCOUNT', KEYS[1], '[' .. queue .. '\\0', '(' .. queue .. '\\1')
+    if (counts[queue] < ofQueue or isSampled) and size < all and isKept(queue) then
+      place = queue .. '\\0' .. sent[at + 2]
+      places[#places + 1] = message
+      places[#places + 1] = place
+      scored[#scored + 1] = 0
+      scored[#scored + 1] = place .. '\\0' .. message
       counts[queue] = counts[queue] + 1
+      size = size + 1
     end
   end
 end
-for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
+inParts('ZADD', KEYS[1], scored)
+inParts('HSET', KEYS[2], places)
+for _, key in ipairs(KEYS) do call('EXPIRE', key, ARGV[1]) end
 `;
 
 /** ARGV: messages of each queue. Replies with the oldest ones. */
@@ -81,6 +105,9 @@ for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[' .. ARGV[1] .. '\\
 end
 `;
 
+/** As in the format of `MERGE_SCRIPT`. */
+type Sending = readonly [message: string, queue: string, time: string, isSampled: 0 | 1];
+
 /** A message that may wait. */
 interface Candidate {
   readonly message: string;
@@ -95,26 +122,31 @@ export class WaitingMessages {
   readonly #options: WaitingMessagesOptions;
   readonly #keys: readonly string[];
   readonly #merge: StoreScript;
+  readonly #oldest: StoreScript;
+  readonly #purge: StoreScript;
 
   constructor(options: WaitingMessagesOptions) {
     this.#options = options;
-    this.#merge = new StoreScript(options.redis, MERGE_SCRIPT, "the waiting messages");
+    const script = (source: string): StoreScript => new StoreScript(options.redis, source, "the waiting messages");
+    this.#merge = script(MERGE_SCRIPT);
+    this.#oldest = script(OLDEST_SCRIPT);
+    this.#purge = script(PURGE_SCRIPT);
     this.#keys = ["messages", "places", "queues"].map((name) => `${options.key}:${name}`);
   }
 
   /** @throws {UnavailableError} if Redis is unavailable. */
   async merge(events: readonly CeleryEvent[]): Promise<void> {
-    const sent = new Map<string, readonly [message: string, queue: string, time: string, isSampled: boolean]>();
+    const sent = new Map<string, Sending>();
     const received = new Set<string>();
     for (const event of events) {
       if (isSent(event) && event.queue !== undefined && event.excluded !== true) {
         const message = messageOf(event);
-        sent.set(message, [message, event.queue, timeText(Math.max(event.timestamp, event.eta ?? 0)), Math.random() * SAMPLED < 1]);
+        sent.set(message, [message, event.queue, timeText(Math.max(event.timestamp, event.eta ?? 0)), Math.random() * SAMPLED < 1 ? 1 : 0]);
       } else if (isReceived(event)) received.add(messageOf(event));
     }
     // The usual case: it was received at once, and needs no place.
     for (const message of received) if (sent.delete(message)) received.delete(message);
-    await this.#change([...sent.values()], [...received]);
+    await this.#change([...sent.values()].flat(), [...received]);
   }
 
   /**
@@ -126,7 +158,7 @@ export class WaitingMessages {
     const candidates = await this.#candidates();
     const names = new Set(candidates.map(({ queue }) => queue));
     for (const { name, messages } of queues?.queues ?? []) {
-      if (messages === 0 && names.has(name)) await this.#purge(name, (queues?.timestamp ?? 0) - MARGIN_SECONDS);
+      if (messages === 0 && names.has(name)) await this.#run(this.#purge, name, timeText((queues?.timestamp ?? 0) - MARGIN_SECONDS));
     }
     const entries = await this.#options.store.look(candidates.map(({ id }) => id));
     const oldest = new Map<string, number>();
@@ -141,7 +173,7 @@ export class WaitingMessages {
   }
 
   async #candidates(): Promise<Candidate[]> {
-    const members = (await this.#eval(OLDEST_SCRIPT, LOOKED_UP)) as string[];
+    const members = (await this.#run(this.#oldest, String(LOOKED_UP))) as string[];
     return members.map((member) => {
       const [queue = "", time = "", message = ""] = member.split("\0");
       const colon = message.indexOf(":");
@@ -149,19 +181,16 @@ export class WaitingMessages {
     });
   }
 
-  async #purge(queue: string, until: number): Promise<void> {
-    await this.#eval(PURGE_SCRIPT, queue, timeText(until));
-  }
-
   async #change(sent: readonly unknown[], received: readonly string[]): Promise<void> {
     if (sent.length + received.length === 0) return;
     const { expirySeconds } = this.#options;
     const limits = [expirySeconds, MOST_OF_QUEUE, MOST, MOST_QUEUES].map(String);
-    await this.#merge.run([{ keys: this.#keys, args: [...limits, JSON.stringify(sent), JSON.stringify(received)] }]);
+    await this.#run(this.#merge, ...limits, JSON.stringify(sent), JSON.stringify(received));
   }
 
-  async #eval(script: string, ...args: readonly (string | number)[]): Promise<unknown> {
-    return onRedis("the waiting messages", () => this.#options.redis.eval(script, this.#keys.length, ...this.#keys, ...args));
+  async #run(script: StoreScript, ...args: readonly string[]): Promise<unknown> {
+    const [reply] = await script.run([{ keys: this.#keys, args }]);
+    return reply;
   }
 }
 

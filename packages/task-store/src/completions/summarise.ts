@@ -51,7 +51,7 @@ export interface Settlement {
   /** The fields to mark as reported. They name facts, so a fact that arrives meanwhile stays unreported. */
   readonly fields: readonly string[];
   readonly forgotten: Forgotten;
-  /** The number of the entry's fields, if nothing of it is left to report once these facts are marked (see `settle.ts`). */
+  /** The number of the entry's fields, if these are all its facts that can be reported (see `settle.ts`). */
   readonly lastOf?: number | undefined;
 }
 
@@ -106,24 +106,12 @@ export function summarise(entry: TaskEntry): Summary {
   for (const { field } of givenUp) fields.push(field);
   const lacks = (ended ? lackOf(completions, lacksMessage) : undefined) ?? retriesLack ?? certain;
   const forgotten = isTooLong ? toForget(entry, { runs, attempts, marks: fields, unused: ended ? 0 : givenUp.length }) : NOTHING_TO_FORGET;
-  return { completions, waits, retries, lacks, fields, forgotten, lastOf: areLast(fields, entry) ? entry.size : undefined };
+  return { completions, waits, retries, lacks, fields, forgotten, lastOf: areAll(fields, entry) ? entry.size : undefined };
 }
 
-/** Whether these facts are the last to mark: no final and no start after the finals is left then, and none of them has details to keep. */
-function areLast(marks: readonly string[], { size, facts: { finals, started, repeats } }: TaskEntry): boolean {
-  if (size >= FEW_FIELDS || finals.length === 0) return false;
-  let end = 0;
-  for (const final of finals) {
-    const isMarked = marks.includes(final.field);
-    if (isMarked ? hasDetails(final) : !final.reported) return false;
-    if (final.at > end) end = final.at;
-  }
-  if (repeats.some((repeat) => hasDetails(repeat) && marks.includes(repeat.field))) return false;
-  return started.every((start) => (marks.includes(start.field) ? !hasDetails(start) : start.reported || start.at <= end));
-}
-
-function hasDetails({ worker, exception }: { readonly worker: string | undefined; readonly exception?: string | undefined }): boolean {
-  return worker !== undefined || exception !== undefined;
+/** Whether these are all facts that can be reported. */
+function areAll(marks: readonly string[], { size, facts: { finals, started, repeats } }: TaskEntry): boolean {
+  return size < FEW_FIELDS && marks.length === finals.length + started.length + repeats.length;
 }
 
 /** What to report of a task's retries alone. */

@@ -14,8 +14,8 @@
  * success is its runtime. The detail of other finals is `1` if they belong to a termination (the revocation of a running task, or the
  * failure of a task whose process got a signal), and `0` for the failure of a task that its worker does not know.
  *
- * The field's name is the fact's identity. The value is not part of it, and the first value written stays. It is empty, or `1` once the
- * metrics that follow from the fact were reported; then come `|<worker>|<exception>`, if the opt-in tags need them.
+ * The field's name is the fact's identity. The value is not part of it. It is `|<worker>|<exception>`, if the opt-in tags need them, and
+ * otherwise empty. Once something of the task was reported, a `0` precedes it if the fact itself was not (see `state.ts`).
  */
 import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
 import { hostnameHash, ownCopy, readBase36, toBase36 } from "./encoding.ts";
@@ -117,8 +117,8 @@ const UNKNOWN_TASK = "0";
 /** Follows the name of an attempt that a filter excludes. */
 export const EXCLUDED = "!";
 
-/** The first character of a fact's value once its metrics were reported. */
-const REPORTED = "1";
+/** The first character of a fact's value if its metrics were not reported, in an entry of which something was. */
+const UNREPORTED = "0";
 
 /** Precedes each value that an opt-in tag needs. */
 const DETAIL = "|";
@@ -244,9 +244,13 @@ export class FactCollector implements Facts {
     this.repeats = from?.repeats ?? NO_FACTS;
   }
 
-  /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
-  add(field: string, value: string): void {
-    const reported = value[0] === REPORTED;
+  /**
+   * Adds the fact that a field holds. Ignores other fields, including those that a later version may add.
+   *
+   * @param hasMarks whether the facts without a mark were reported; see `isMarked`.
+   */
+  add(field: string, value: string, hasMarks = false): void {
+    const reported = hasMarks && value[0] !== UNREPORTED;
     switch (field[0]) {
       case "s":
         this.#addSent(field, reported);

@@ -1,6 +1,7 @@
 /** What the Store holds of one task, read back from its hash. */
 import { readBase36 } from "./encoding.ts";
 import { FactCollector, type Facts } from "./fact.ts";
+import { isMarked } from "../scripts/state.ts";
 import { TextCollector } from "./texts.ts";
 
 export interface TaskEntry {
@@ -19,19 +20,24 @@ const NOTHING_FORGOTTEN: ReadonlyMap<string, number> = new Map();
  * Reads an entry from its hash.
  *
  * @param reply alternating fields and values, as in Redis' reply.
- * @param from the index of the first field.
- * @param to the index after the last value.
  */
-export function parseTaskEntry(reply: readonly unknown[], from = 0, to = reply.length): TaskEntry {
+export function parseTaskEntry(reply: readonly string[]): TaskEntry {
   const facts = new FactCollector();
+  const hasMarks = isMarked(stateIn(reply));
   const texts = new TextCollector();
   let forgottenUntil: Map<string, number> | undefined;
-  for (let index = from; index + 1 < to; index += 2) {
+  for (let index = 0; index + 1 < reply.length; index += 2) {
     const field = reply[index] as string;
     const value = reply[index + 1] as string;
     if (field[0] === "n") texts.add(field, value);
     else if (field[0] === "w") (forgottenUntil ??= new Map()).set(field.slice(1), readBase36(value, 0));
-    else facts.add(field, value);
+    else facts.add(field, value, hasMarks);
   }
-  return { texts: texts.all(), facts, size: (to - from) / 2, forgottenUntil: forgottenUntil ?? NOTHING_FORGOTTEN };
+  return { texts: texts.all(), facts, size: reply.length / 2, forgottenUntil: forgottenUntil ?? NOTHING_FORGOTTEN };
+}
+
+/** The value of `o`, which is mostly the first field. */
+function stateIn(reply: readonly string[]): string {
+  for (let index = 0; index + 1 < reply.length; index += 2) if (reply[index] === "o") return reply[index + 1] as string;
+  return "";
 }

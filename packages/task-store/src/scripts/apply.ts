@@ -1,17 +1,17 @@
 /**
  * Applies changes to tasks: adds facts and texts to their sets, and never shortens an expiry.
  *
- *   KEYS  for each shard: its count of open tasks (see `open-tasks.ts`); its tasks
+ *   KEYS  the count of open tasks (see `open-tasks.ts`); the tasks
  *   ARGV  expiry in seconds; the number of fields from which an entry is long; the number from which it is full; as JSON, the changes of all
  *         tasks: for each the number of texts that follow, which are alternating fields and values; as JSON, the latest ETAs: alternating
- *         indices of tasks and seconds; how many tasks each shard has
+ *         indices of tasks and seconds
  *
- * A task's index is its place among all tasks of the call, from 1.
+ * A task's index is its place among the tasks, from 1. What the field `o` of an entry holds is said in `state.ts`.
  *
  * The changes are JSON because a client that writes each part as its own argument spends more time on that than on everything else. They
- * are one list because a list for each task takes Redis longer than what is in it. The fields of a new task are written at once. To an
- * entry that is there already, each is added by itself (`HSETNX`): mostly there is only one, and one reply of several values costs more than
- * three replies of one. No command depends on the number of fields of the entry, with one exception: if a start arrives after its task was
+ * are one list because a list for each task takes Redis longer than what is in it. An entry of which nothing was reported yet has no marks
+ * that could be lost, so all fields are written at once, and a field that is there already is the same. In the others each is added by
+ * itself (`HSETNX`). No command depends on the number of fields of the entry, with one exception: if a start arrives after its task was
  * reported, the finals are read, once per task and call.
  *
  * Replies with the number of events dropped because the entry was full, the number dropped because the entry had forgotten everything up to
@@ -26,8 +26,7 @@
  * Expiries are rounded up to a 64th of the expiry time (two and a half hours of a week). So there are few distinct instants: most changes
  * of a task find its expiry renewed already, and the count of open tasks by expiry is short.
  *
- * A tombstone (`t`, see `settle.ts`) keeps its short expiry, unless a new final, or a new start of an unreported run, shows that the task
- * goes on. Every other entry has `o`, and a tombstone never does, so only an entry without `o` is asked for `t`.
+ * A tombstone keeps its short expiry, unless a new final, or a new start of an unreported run, shows that the task goes on.
  */
 import { FEW_FIELDS } from "../completions/forget.ts";
 import { MOST_ARGUMENTS } from "./in-parts.ts";
@@ -47,7 +46,7 @@ local function dueAfter(instant) return string.format('%.0f', math.ceil((instant
 local function sentEnds(key)
   local ends, hash = {}, call('HGETALL', key)
   for i = 1, #hash, 2 do
-    if byte(hash[i]) == 102 and byte(hash[i + 1]) == 49 then
+    if byte(hash[i]) == 102 and byte(hash[i + 1]) ~= 48 then
       local at, hostname = hash[i]:match('^f([^.]*)%.([^.]*)')
       at = tonumber(at, 36)
       if at > (ends[hostname] or 0) then ends[hostname] = at end
@@ -77,23 +76,49 @@ local function isDropped(key, field, kind, size, limit)
   return true
 end
 
+local function expire(key, due, before)
+  call('PEXPIREAT', key, due .. '000')
+  count(due, 1)
+  if before then count(before, -1) end
+end
+
 local changes = cjson.decode(ARGV[4])
 
--- Adds the fields from one index of \`changes\` to another. Returns whether the task is to be claimed, and whether its retries are.
-local function extend(key, from, to, due, before)
+-- Adds the fields from one index of \`changes\` to another, to an entry with few fields of which nothing was reported, or to a new one.
+-- Returns whether the task is to be claimed, and whether its retries are.
+local function add(key, from, to, due, state)
+  if state and (state == due or tonumber(state) > tonumber(due)) then
+    call('HSET', key, unpack(changes, from, to))
+  else
+    call('HSET', key, 'o', due, unpack(changes, from, to))
+    expire(key, due, state)
+  end
+  local pending, retried = false, false
+  for i = from, to, 2 do
+    local kind = byte(changes[i])
+    if kind == 102 then pending = true elseif kind == 121 then retried = true end
+  end
+  return pending, retried
+end
+
+-- The same for any entry.
+local function extend(key, from, to, due, state)
+  local before = call('HLEN', key)
   local size = before
   local isLarge = size + (to - from + 1) / 2 >= ${FEW_FIELDS}
   local limit = isLarge and call('HGET', key, 'l')
-  local counted = call('HGET', key, 'o')
-  local tombstone = not counted and call('HGET', key, 't')
+  local counted, kindOfState, lease = state:match('^(%d*)(%a?)(.*)$')
+  local tombstone, isMarked = kindOfState == 't', kindOfState ~= ''
   local goesOn, pending, retried = false, false, false
   local ends
   for i = from, to, 2 do
-    local field = changes[i]
+    local field, value = changes[i], changes[i + 1]
     local kind = byte(field)
+    local hasMark = kind == 98 or kind == 102 or kind == 121
+    if isMarked and hasMark then value = '0' .. value end
     if isLarge and call('HEXISTS', key, field) == 0 and isDropped(key, field, kind, size, limit) then
       -- Not added.
-    elseif call('HSETNX', key, field, changes[i + 1]) == 1 then
+    elseif call('HSETNX', key, field, value) == 1 then
       size = size + 1
       if kind == 102 then
         goesOn, pending = true, true
@@ -104,18 +129,16 @@ local function extend(key, from, to, due, before)
         local at, hostname = field:match('^b([^.]*)%.([^.]*)')
         goesOn = tonumber(at, 36) > (ends[hostname] or -1)
       end
-    elseif (kind == 102 or kind == 121) and byte(call('HGET', key, field)) ~= 49 then
+    elseif (kind == 102 or kind == 121) and (not isMarked or byte(call('HGET', key, field)) == 48) then
       if kind == 102 then pending = true else retried = true end
     end
   end
 
-  if counted ~= due and (goesOn or not tombstone) and (not counted or tonumber(due) > tonumber(counted)) then
-    call('HSET', key, 'o', due)
-    call('PEXPIREAT', key, due .. '000')
-    count(due, 1)
-    if counted then count(counted, -1) end
+  if tombstone and goesOn then tombstone, kindOfState = false, 's' end
+  if not tombstone and (counted == '' or tonumber(due) > tonumber(counted)) then
+    expire(key, due, counted ~= '' and counted)
+    call('HSET', key, 'o', due .. kindOfState .. lease)
   end
-  if goesOn and tombstone then call('HDEL', key, 't') end
   if isLarge and not pending and size >= (limit and tonumber(limit) or long) then
     call('HSET', key, 'l', size * 2)
     pending = true
@@ -123,41 +146,24 @@ local function extend(key, from, to, due, before)
   return pending, retried
 end
 
--- The same for a new entry.
-local function begin(key, from, to, due)
-  call('HSET', key, 'o', due, unpack(changes, from, to))
-  call('PEXPIREAT', key, due .. '000')
-  count(due, 1)
-  local pending, retried = false, false
-  for i = from, to, 2 do
-    local kind = byte(changes[i])
-    if kind == 102 then pending = true elseif kind == 121 then retried = true end
-  end
-  return pending, retried
-end
-
 local dues, usualDue = {}, dueAfter(now + 1)
 local etas = cjson.decode(ARGV[5])
 for i = 1, #etas, 2 do dues[etas[i]] = dueAfter(math.max(now + 1, etas[i + 1])) end
-local last, index = 0, 0
-local open = 1
-for shard = 6, #ARGV do
-  for k = open + 1, open + ARGV[shard] do
-    index = index + 1
-    local from = last + 2
-    last = last + 1 + changes[last + 1]
-    local key, due = KEYS[k], dues[index] or usualDue
-    local size = call('HLEN', key)
-    local pending, retried
-    if size == 0 and last - from < ${MOST_ARGUMENTS} then
-      pending, retried = begin(key, from, last, due)
-    else
-      pending, retried = extend(key, from, last, due, size)
-    end
-    if pending or retried then reported[#reported + 1] = pending and index or -index end
+local last = 0
+for index = 1, #KEYS - 1 do
+  local key, due = KEYS[index + 1], dues[index] or usualDue
+  local from = last + 2
+  last = last + 1 + changes[last + 1]
+  local state = call('HGET', key, 'o')
+  local fields = last - from + 1
+  local pending, retried
+  if not state and fields < ${MOST_ARGUMENTS} or state and tonumber(state) and call('HLEN', key) + fields / 2 < ${FEW_FIELDS} then
+    pending, retried = add(key, from, last, due, state)
+  else
+    pending, retried = extend(key, from, last, due, state or '')
   end
-  storeCounts(KEYS[open])
-  open = open + 1 + ARGV[shard]
+  if pending or retried then reported[#reported + 1] = pending and index or -index end
 end
+storeCounts(KEYS[1])
 return reported
 `;

@@ -4,64 +4,64 @@
  *   KEYS  the tasks
  *   ARGV  the job's id; the lease in milliseconds; the number of fields from which an entry is long (see `forget.ts`)
  *
- * Replies with one text (one reply is read faster than thousands, and joining is faster than writing JSON): parts between NULs, which no
- * field or value contains. For each task, the number of parts of its entry, a number of milliseconds, and the entry:
+ * Replies for each task with one of
  *
- *   0, 0                       nothing to report: every final and retry was reported and the entry is not long, or the task is not known
- *   0, milliseconds            another job has a lease on it for this long
- *   parts, milliseconds, hash  the job has the lease: how long ago the task was first claimed, and its alternating fields and values
+ *   0              nothing to report: every final and retry was reported and the entry is not long, or the task is not known
+ *   milliseconds   another job has a lease on it for this long
+ *   a text         the job has the lease: the alternating fields and values, and how long ago the task was first claimed, in milliseconds.
+ *                  Between them are NULs, which no field or value contains. (Joining is faster than writing JSON or a list.)
  *
- * `c` holds the lease as `<end>:<job>`. Nearly every task is claimed once, so the time of the first claim is worked out from the end of the
- * first lease, and stored (`p`) only when that lease changes. Both are in milliseconds of Redis' clock, so that only one clock counts. A job
- * can take its own lease again at once, because the same job runs again after a crash.
+ * The lease is part of the field `o` (see `state.ts`). A job can take its own lease again at once, because the same job runs again after a
+ * crash.
  */
 export const CLAIM_SCRIPT = `
 local byte, call = string.byte, redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local job, lease, long = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local own = string.format('%.0f:%s', now + lease, job)
-local parts = {}
-local at = 0
-for _, key in ipairs(KEYS) do
+local own = string.format(':%.0f:%s', now + lease, job)
+local first = string.format(':%.0f', now)
+
+-- Whether a final or retry was not reported. The last fields are the most likely ones.
+local function isPending(hash, isMarked)
+  for i = #hash - 1, 1, -2 do
+    local kind = byte(hash[i])
+    if (kind == 102 or kind == 121) and not (isMarked and byte(hash[i + 1]) ~= 48) then return true end
+  end
+  return false
+end
+
+local function stateOf(hash)
+  for i = 1, #hash, 2 do
+    if hash[i] == 'o' then return hash[i + 1] end
+  end
+  return ''
+end
+
+local replies = {}
+for index, key in ipairs(KEYS) do
   local hash = call('HGETALL', key)
   local size = #hash
-  local pending, held, since = size / 2 >= long, nil, nil
-  for i = 1, size, 2 do
-    local field = hash[i]
-    local kind = byte(field)
-    if kind == 102 or kind == 121 then
-      if byte(hash[i + 1]) ~= 49 then pending = true end
-    elseif field == 'c' then held = hash[i + 1]
-    elseif field == 'p' then since = tonumber(hash[i + 1]) end
+  local head, since, left = stateOf(hash), nil, 0
+  local isMarked = not tonumber(head)
+  if isMarked then
+    local finish, holder
+    head, since, finish, holder = head:match('^(%d*%a?):?(%d*):?(%d*):?(.*)$')
+    isMarked = not tonumber(head)
+    if since == '' then since = nil elseif holder ~= job then left = finish - now end
   end
-  local left = 0
-  if held then
-    local finish, holder = held:match('^(%d+):(.*)$')
-    if holder ~= job then left = tonumber(finish) - now end
-    if not since then since = finish - lease end
-  end
-  parts[at + 1] = 0
-  parts[at + 2] = 0
-  if pending and left > 0 then
-    parts[at + 2] = left
-  elseif pending then
-    if held then
-      call('HSET', key, 'c', own, 'p', string.format('%.0f', since))
+  replies[index] = 0
+  if size / 2 >= long or isPending(hash, isMarked) then
+    if left > 0 then
+      replies[index] = left
     else
-      call('HSET', key, 'c', own)
-      hash[size + 1] = 'c'
-      hash[size + 2] = own
-      size = size + 2
+      call('HSET', key, 'o', head .. (since and ':' .. since or first) .. own)
+      hash[size + 1] = since and now - since or 0
+      replies[index] = table.concat(hash, '\\0')
     end
-    parts[at + 1] = size
-    parts[at + 2] = now - (since or now)
-    parts[at + 3] = table.concat(hash, '\\0')
-    at = at + 1
   end
-  at = at + 2
 end
-return table.concat(parts, '\\0')
+return replies
 `;
 
 /**
@@ -75,14 +75,11 @@ return table.concat(parts, '\\0')
  */
 export const RENEW_SCRIPT = `
 local time = redis.call('TIME')
-local held = string.format('%.0f:%s', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], ARGV[1])
+local own = string.format(':%.0f:%s', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], ARGV[1])
 local lost = {}
 for index, key in ipairs(KEYS) do
-  local finish, holder = (redis.call('HGET', key, 'c') or ''):match('^(%d+):(.*)$')
-  if holder == ARGV[1] then
-    redis.call('HSET', key, 'c', held)
-    redis.call('HSETNX', key, 'p', string.format('%.0f', finish - ARGV[2]))
-  else lost[#lost + 1] = index end
+  local head, holder = (redis.call('HGET', key, 'o') or ''):match('^([^:]*:%d+):%d+:(.*)$')
+  if holder == ARGV[1] then redis.call('HSET', key, 'o', head .. own) else lost[#lost + 1] = index end
 end
 return lost
 `;
@@ -91,14 +88,11 @@ return lost
  * Gives up leases on tasks that cannot be reported yet. The time of the first claim stays, so that the wait is counted from there.
  *
  *   KEYS  the tasks
- *   ARGV  the job's id; the lease in milliseconds
+ *   ARGV  the job's id
  */
 export const RELEASE_SCRIPT = `
 for _, key in ipairs(KEYS) do
-  local finish, holder = (redis.call('HGET', key, 'c') or ''):match('^(%d+):(.*)$')
-  if holder == ARGV[1] then
-    redis.call('HSETNX', key, 'p', string.format('%.0f', finish - ARGV[2]))
-    redis.call('HDEL', key, 'c')
-  end
+  local head, holder = (redis.call('HGET', key, 'o') or ''):match('^([^:]*:%d+):%d+:(.*)$')
+  if holder == ARGV[1] then redis.call('HSET', key, 'o', head .. ':0:') end
 end
 `;

@@ -1,6 +1,7 @@
 /** The newest observations of the monitor, in Redis. */
 import type { Observation, ObservedWorker, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
+import { StoreScript } from "../scripts/store-script.ts";
 import type { KnownWorkers } from "./workers.ts";
 
 export interface ObservationsOptions {
@@ -36,9 +37,11 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 export class Observations {
   readonly #options: ObservationsOptions;
+  readonly #store: StoreScript;
 
   constructor(options: ObservationsOptions) {
     this.#options = options;
+    this.#store = new StoreScript(options.redis, STORE_SCRIPT, "the monitor's observations");
   }
 
   /**
@@ -48,14 +51,13 @@ export class Observations {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async store(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
-    const { redis, key, maxAgeSeconds } = this.#options;
+    const { key, maxAgeSeconds } = this.#options;
     const args = observations.flatMap((each) => {
       if (each.type === "listened") return [];
       const timestamp = Math.min(each.timestamp, now);
-      return [each.type, timestamp, JSON.stringify({ ...each, timestamp })];
+      return [each.type, String(timestamp), JSON.stringify({ ...each, timestamp })];
     });
-    if (args.length > 0)
-      await onRedis("the monitor's observations", () => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
+    if (args.length > 0) await this.#store.run([{ keys: [key], args: [String(Math.ceil(maxAgeSeconds)), ...args] }]);
   }
 
   /**

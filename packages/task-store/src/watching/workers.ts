@@ -162,10 +162,12 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 export class Workers {
   readonly #options: WorkersOptions;
   readonly #merge: StoreScript;
+  readonly #listened: StoreScript;
 
   constructor(options: WorkersOptions) {
     this.#options = options;
     this.#merge = new StoreScript(options.redis, MERGE_SCRIPT, "the state of workers");
+    this.#listened = new StoreScript(options.redis, LISTENED_SCRIPT, "the state of workers");
   }
 
   /**
@@ -188,12 +190,12 @@ export class Workers {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async listened(observations: readonly Observation[]): Promise<void> {
-    const { redis, timeoutSeconds, purgeSeconds } = this.#options;
+    const { timeoutSeconds, purgeSeconds } = this.#options;
     const args = observations
       .filter((each): each is Listened => each.type === "listened")
       .flatMap(({ source, since, timestamp }) => [source, since, timestamp]);
     const limits = [Math.ceil(purgeSeconds), timeoutSeconds, SOURCE_EXPIRY_SECONDS];
-    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, this.#listenedKey, ...limits, ...args));
+    if (args.length > 0) await this.#listened.run([{ keys: [this.#listenedKey], args: [...limits, ...args].map(String) }]);
   }
 
   /**

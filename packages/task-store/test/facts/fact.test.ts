@@ -57,7 +57,8 @@ describe("a fact", () => {
     const value = detailsOf(event, DETAILED);
     const told = { worker: "w_1@host", exception: "ValueError" };
     expect(parseTaskEntry([field, value]).facts.finals).toMatchObject([{ ...told, reported: false }]);
-    expect(parseTaskEntry([field, `1${value}`]).facts.finals).toMatchObject([{ ...told, reported: true }]);
+    expect(parseTaskEntry([field, value, "o", "9s"]).facts.finals).toMatchObject([{ ...told, reported: true }]);
+    expect(parseTaskEntry([field, `0${value}`, "o", "9s:5:6:1"]).facts.finals).toMatchObject([{ ...told, reported: false }]);
     expect(detailsOf(taskSent(), DETAILED)).toBe("");
   });
 

@@ -71,8 +71,8 @@ describe("a fact is read", () => {
     expect(read("shoe2pl44zk.ctod.e96t.3.joxvbdj37k").sent).toEqual([
       { field: "shoe2pl44zk.ctod.e96t.3.joxvbdj37k", ...message, queue: "e96t", retries: 3, eta: 2e15 },
     ]);
-    expect(read("shoe2pl44zk.ctod!.e96t", "1").sent).toEqual([
-      { field: "shoe2pl44zk.ctod!.e96t", ...message, reported: true, excluded: true, queue: "e96t", retries: 0, eta: undefined },
+    expect(read("shoe2pl44zk.ctod!.e96t").sent).toEqual([
+      { field: "shoe2pl44zk.ctod!.e96t", ...message, excluded: true, queue: "e96t", retries: 0, eta: undefined },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k").received).toEqual([
       { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, hostname: "fkx18", retries: 1, eta: 2e15 },
@@ -80,7 +80,7 @@ describe("a fact is read", () => {
     expect(read("rhoe2pl44zk.fkx18.ctod!").received).toEqual([
       { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, hostname: "fkx18", retries: 0, eta: undefined },
     ]);
-    expect(read("bhoe2pl44zk.fkx18", "1|w1@a").started).toEqual([
+    expect(parseTaskEntry(["bhoe2pl44zk.fkx18", "|w1@a", "o", "t"]).facts.started).toEqual([
       { field: "bhoe2pl44zk.fkx18", at, reported: true, hostname: "fkx18", worker: "w1@a" },
     ]);
   });
@@ -110,12 +110,23 @@ describe("a fact is read", () => {
   });
 
   it.each([
+    ["1796688000", "", false],
+    ["1796688000:1796083200000:1796083260000:7", "", false],
+    ["1796688000s", "0", false],
+    ["1796688000s", "", true],
+    ["t", "0|w1@a", false],
+    ["t:1796083200000:1796083260000:7s", "|w1@a", true],
+  ])("as reported or not, in an entry whose state is %j, with the value %j", (state, value, reported) => {
+    expect(parseTaskEntry(["o", state, "fa.h.F", value]).facts.finals).toMatchObject([{ reported }]);
+  });
+
+  it.each([
     ["", undefined, undefined],
-    ["1", undefined, undefined],
-    ["1|", undefined, undefined],
+    ["0", undefined, undefined],
+    ["0|", undefined, undefined],
     ["|w", "w", undefined],
     ["|w|E", "w", "E"],
-    ["1||E", undefined, "E"],
+    ["0||E", undefined, "E"],
   ])("with the details of %j", (value, worker, exception) => {
     expect(read("fa.h.F", value).finals).toMatchObject([{ worker, exception }]);
   });
@@ -336,9 +347,9 @@ describe("what a batch adds", () => {
 });
 
 describe("an entry", () => {
-  it("is read from where it begins, with its size and what it has forgotten", () => {
-    const reply = ["12", "nctod", "celery", "wfkx18", "a", "w", "b", "b1.fkx18", "", "odd"];
-    const { texts, facts, size, forgottenUntil } = parseTaskEntry(reply, 1);
+  it("is read with its size and what it has forgotten", () => {
+    const reply = ["nctod", "celery", "wfkx18", "a", "w", "b", "b1.fkx18", "", "odd"];
+    const { texts, facts, size, forgottenUntil } = parseTaskEntry(reply);
     expect(texts).toEqual(new Map([["ctod", "celery"]]));
     expect(facts.started).toHaveLength(1);
     expect(size).toBe(4.5);
