@@ -69,7 +69,9 @@ export class MemoryStore {
 
   #claim({ hash, reported }: Held): Claim {
     const isPending = hash.size >= LONG_FIELDS || [...hash.keys()].some((field) => field.startsWith("f") && !reported.has(field));
-    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...withMarks(hash, reported)].flat()), waitedMs: 0 } : { outcome: "reported" };
+    return isPending
+      ? { outcome: "claimed", entry: parseTaskEntry([...withMarks(hash, reported)].flat()), waitedMs: 0 }
+      : { outcome: "reported" };
   }
 }
 
