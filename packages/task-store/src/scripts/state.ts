@@ -8,7 +8,8 @@
  *   …:<since>:0:                    the lease was given up
  *
  * `due` is the time under which the entry is counted as open (see `open-tasks.ts`), in seconds since the epoch. The others are in
- * milliseconds of Redis' clock, so that only one clock counts.
+ * milliseconds of Redis' clock, so that only one clock counts. With a job's id of 13 characters that is 53 bytes. From 65 on, Redis would
+ * store the entry in three times the memory (`hash-max-listpack-value`).
  *
  * In an entry of which something was reported, or a tombstone, the value of a start, final or retry that was not reported begins with `0`.
  * So nearly every task needs no mark at all: it becomes a tombstone, and with that all its facts are reported.
