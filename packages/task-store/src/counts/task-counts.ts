@@ -234,7 +234,7 @@ export class TaskCounts {
 
   async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
     const done: Computed[] = [];
-    /** What Redis said. Not only remembered, because a large batch has more tasks than a process remembers. */
+    /** What Redis said of tasks that another process has changed. */
     const read = new Map<string, CountedTask>();
     for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
       const merged = Array.from(left, (id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
@@ -246,10 +246,12 @@ export class TaskCounts {
         if (other === undefined) continue;
         if (other.version === "" && from.version !== "") this.#options.onLoss?.();
         read.set(id, other);
-        this.#remember(id, other);
       }
-      for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each);
-      for (const each of computed) if (!refused.has(each.id)) done.push(each);
+      for (const each of computed) {
+        if (refused.has(each.id)) continue;
+        this.#rememberUnlessEnded(each);
+        done.push(each);
+      }
       left = refused;
       refusedAny = refused.size > 0;
     }
@@ -308,10 +310,10 @@ export class TaskCounts {
     return Math.ceil((begins - now) / 1_000) + this.#options.taskExpirySeconds;
   }
 
-  /** Nothing is expected of a task that has ended. If something comes, Redis knows the task. */
-  #rememberChanged({ id, look, task }: Computed): void {
-    if (look.ended) this.#remembered.delete(id);
-    else if (task.size > 0) this.#remember(id, task);
+  /** Nothing is expected of a task that has ended, also if only Redis knew that. If something comes, Redis knows the task. */
+  #rememberUnlessEnded({ id, look, task }: Computed): void {
+    if (look.ended || task.size === 0) this.#remembered.delete(id);
+    else this.#remember(id, task);
   }
 
   #remember(id: string, task: CountedTask): void {
