@@ -178,7 +178,9 @@ function isUnderWay({ received, started, finals, repeats }: Facts, runs: readonl
   if (received.some(({ at }) => at > lastEnd)) return true;
   const ended = new Set(runs.map(({ start }) => start));
   const goesOn = ({ hostname, at }: StartedFact): boolean => !repeats.some((repeat) => repeat.hostname === hostname && repeat.at >= at);
-  return started.some((start) => !ended.has(start) && goesOn(start));
+  // A success takes the start that fits its runtime, and after a retry that may be the earlier one. Then the later one is the one that ended.
+  const mistaken = new Set(runs.flatMap(({ start }) => (start === undefined || goesOn(start) ? [] : start.hostname)));
+  return started.some((start) => !ended.has(start) && goesOn(start) && !mistaken.has(start.hostname));
 }
 
 function addEnds(run: Run, attempts: Attempts, started: readonly StartedFact[], add: Add): void {

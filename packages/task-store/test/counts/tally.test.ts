@@ -227,6 +227,10 @@ describe("events that are not what they seem", () => {
     expect(tallyOf(...BEGUN, taskStarted({ ...at(0.7), ...OTHER_HOST }), taskSucceeded()).ended).toBe(false);
     const first = [...BEGUN, taskSent({ ...at(0.9), retries: 1 }), taskRetried(), taskReceived({ ...at(2), retries: 1 })];
     expect(tallyOf(...first, taskStarted(at(2.5)), taskSucceeded(at(3))).ended).toBe(true);
+    // Its runtime fits the start that was retried better.
+    const misfit = [...first, taskStarted(at(2.5)), taskSucceeded({ ...at(3), runtime: 2.4 })];
+    expect(tallyOf(...misfit).ended).toBe(true);
+    expect(tallyOf(...misfit, taskStarted({ ...at(2.6), ...OTHER_HOST })).ended).toBe(false);
   });
 });
 
