@@ -30,7 +30,7 @@ afterAll(async () => {
 });
 
 describe.each(PAGES)("the queries of %s", (page) => {
-  it.each(statementsOf(page))("use an index: %s", async (statement) => {
+  it.each(statementsOf(page).filter((statement) => statement.includes("celery_task")))("use an index: %s", async (statement) => {
     const { rows } = await client.query<{ "QUERY PLAN": readonly { Plan: Plan }[] }>(`explain (format json) ${statement}`);
     const nodes = rows.flatMap((row) => row["QUERY PLAN"].flatMap(({ Plan: plan }) => nodesOf(plan)));
     const onTable = nodes.filter((node) => node["Relation Name"]?.startsWith("celery_task")).map((node) => node["Node Type"]);

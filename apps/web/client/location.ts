@@ -11,7 +11,7 @@ interface Place {
 }
 
 const isInstant = (text: string): boolean => !Number.isNaN(Date.parse(text));
-/** What is no time counts as absent: an address may be cut off, or written by hand. */
+/** What is no time counts as absent, and so does a range that ends before it begins: an address may be cut off, or written by hand. */
 const TIMES: readonly (readonly [name: string, isTime: (text: string) => boolean])[] = [
   ["from", isInstant],
   ["to", isInstant],
@@ -24,6 +24,8 @@ function read(): Place {
     const text = given.get(name);
     if (text !== null && !isTime(text)) given.delete(name);
   }
+  const [from, to] = [given.get("from"), given.get("to")];
+  if (from !== null && to !== null && Date.parse(from) > Date.parse(to)) for (const name of ["from", "to"]) given.delete(name);
   // The API takes one of them.
   if (given.has("from")) given.delete("range");
   return { page: window.location.pathname.slice(FOLDER.pathname.length), query: given };

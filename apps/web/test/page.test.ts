@@ -1107,14 +1107,12 @@ describe("hostile data", () => {
 
 describe("what nobody expects", () => {
   it("times in the address that are none count as absent", async () => {
-    for (const path of ["tasks?from=yesterday", "tasks?range=week", "?from=yesterday", "failures?to=2026-13-01"]) {
+    const reversed = "tasks?from=2026-01-02T00:00:00Z&to=2020-01-01T00:00:00Z";
+    for (const path of ["tasks?from=yesterday", "tasks?range=week", "?from=yesterday", "failures?to=2026-13-01", reversed]) {
       const page = await viewer.open(site(), { path, width: 390 });
       await page.locator("[data-row]").first().waitFor({ state: "attached" });
       await page.close();
     }
-    const page = await viewer.open(site(), { path: "tasks?from=2026-01-02T00:00:00Z&to=2020-01-01T00:00:00Z" });
-    await page.getByText("No task").first().waitFor();
-    await settle(page);
     // What is asked before the scripts are there is asked as the address has it.
     expect(viewer.complaints.filter((text) => !text.includes("a status of 400"))).toEqual([]);
   });

@@ -107,7 +107,9 @@ function applyRange(event: SubmitEvent): void {
     return typeof value === "string" && value !== "" ? new Date(value).toISOString() : null;
   };
   closeDialog("range");
-  navigate(href(page.value, changed({ range: null, from: read("from"), to: read("to") })));
+  const [from, to] = [read("from"), read("to")];
+  const isReversed = from !== null && to !== null && from > to;
+  navigate(href(page.value, changed({ range: null, ...(isReversed ? { from: to, to: from } : { from, to }) })));
 }
 
 /** Ranges in a menu, with a beginning and an end of one's own. */
