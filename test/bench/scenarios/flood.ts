@@ -1,7 +1,8 @@
 /** Whether the memory of the prometheus-processor stays flat: over ordinary tasks, and while senders make up names and hosts without end. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort, parseScrape, type Scrape } from "@celery-metrics-exporter/testkit";
-import { Expected, type Status } from "../expected.ts";
+import { freePort } from "@celery-metrics-exporter/testkit";
+import { isExact } from "../counted.ts";
+import { Expected } from "../expected.ts";
 import { type BurstOptions, prepareBurst, publishBurst } from "../prepared-load.ts";
 import { Rounds, type Section } from "../report/figure.ts";
 import { ResidentSamples, SAMPLE_MS } from "../resident.ts";
@@ -19,13 +20,6 @@ const MADE_UP = 1e12;
 const SPAN_EVENTS = 400_000;
 const BETWEEN_SCRAPES_MS = 1_000;
 const MILLION = 1e6;
-
-const COUNTERS: Readonly<Record<Status, string>> = {
-  SUCCESS: "celery_task_succeeded_total",
-  FAILURE: "celery_task_failed_total",
-  REVOKED: "celery_task_revoked_total",
-  REJECTED: "celery_task_rejected_total",
-};
 
 export const flood: Scenario = {
   name: "flood",
@@ -71,7 +65,7 @@ async function measure({ servers, rounds: total, progress }: Bench, rounds: Roun
     rounds.add("scrapes", "", scrapes.made);
     rounds.add("scrapes: most text", "MB", scrapes.mostBytes / MILLION);
     // Events of a task whose queue no event contains wait up to 10 s for it.
-    await until("the exact counts", async () => isExact(parseScrape((await scrapes.once()).toString()), expected));
+    await until("the exact counts", async () => isExact((await scrapes.once()).toString(), expected));
   } finally {
     samples.stop();
     await scrapes.stop();
@@ -82,15 +76,6 @@ async function measure({ servers, rounds: total, progress }: Bench, rounds: Roun
 function spans(from: number, to: number): Parameters<ResidentSamples["report"]>[3] {
   const first = { from: from + EVENTS_PER_STEP, to: from + EVENTS_PER_STEP + SPAN_EVENTS };
   return { first, last: { from: to - SPAN_EVENTS, to }, since: from };
-}
-
-function isExact(shown: Scrape, { byStatus }: Expected): boolean {
-  const counted = new Map<string, number>();
-  for (const [series, value] of shown) {
-    const name = series.slice(0, series.indexOf("{"));
-    counted.set(name, (counted.get(name) ?? 0) + value);
-  }
-  return [...byStatus].every(([status, wanted]) => counted.get(COUNTERS[status]) === wanted);
 }
 
 /** Scrapes one after the other until `stop`, as compressed text, as Prometheus does. */

@@ -1,6 +1,7 @@
 /** What counting for Prometheus costs, and what a scrape costs. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "@celery-metrics-exporter/testkit";
+import { isExact } from "../counted.ts";
 import { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
@@ -16,13 +17,6 @@ const WARM_UP_SCRAPES = 10;
 const SCRAPES = 20;
 /** Longer than a snapshot answers scrapes, so each scrape reads Redis. */
 const BETWEEN_SCRAPES_MS = 1_100;
-
-const STATES = {
-  SUCCESS: "celery_task_succeeded_total",
-  FAILURE: "celery_task_failed_total",
-  REVOKED: "celery_task_revoked_total",
-  REJECTED: "celery_task_rejected_total",
-} as const;
 
 export const prometheus: Scenario = {
   name: "prometheus",
@@ -92,10 +86,7 @@ async function measureCounting(bench: Bench, framing: Framing, rounds: Rounds): 
     rounds.add(`${ROLE} (${framing})`, "µs CPU per event", used.get(ROLE) ?? Number.NaN, { atMost: 12 });
     rounds.add(`— Redis, for the ${ROLE} (${framing})`, "µs CPU per event", used.get("Redis") ?? Number.NaN, { atMost: 10 });
     // Events of a task whose queue no event contains wait up to 10 s for it.
-    await until("the exact counts", async () => {
-      const shown = await scene.scrape();
-      return [...expected.byStatus].every(([status, wanted]) => total(shown, STATES[status]) === wanted);
-    });
+    await until("the exact counts", async () => isExact(await scene.scrape(), expected));
   });
 }
 
@@ -125,11 +116,4 @@ async function measureScrapes(bench: Bench, rounds: Rounds): Promise<void> {
     rounds.add("scrape: CPU", "ms", (cpuSeconds / SCRAPES) * 1_000, { atMost: 100 });
     rounds.add("scrape: longest", "ms", Math.max(...times), { atMost: 1_000 });
   });
-}
-
-function total(text: string, counter: string): number {
-  return text
-    .split("\n")
-    .filter((line) => line.startsWith(`${counter}{`))
-    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
 }

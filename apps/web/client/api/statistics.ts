@@ -60,7 +60,7 @@ export interface StatisticsInput {
 export function useStatistics({ range, step, by, name, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
   const asked = askedRange(range);
   for (const [key, value] of Object.entries({ step, by, name })) if (value !== undefined) asked.set(key, value);
-  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: everyMs });
+  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs });
 }
 
 /** When each step begins; milliseconds since 1970. */
