@@ -354,9 +354,10 @@ describe("Live", () => {
   });
 });
 
-/** The cells of a row, by the head of their column. */
+/** The cells of a row, by the head of their column, once the row is there. */
 async function cells(page: Page, row: string): Promise<Readonly<Record<string, string>>> {
   const found = page.locator(`[data-row="${row}"]`);
+  await found.waitFor();
   const texts = await found
     .locator("th, td")
     .evaluateAll((all) => all.map((each) => (each as unknown as { innerText: string }).innerText.trim()));
