@@ -43,7 +43,6 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
       };
       const asking = new Repeat(ping, {
         everyMs: ASK_EVERY_MS,
-        first: "now",
         onError: ({ message }) => {
           component.down(message);
           outage.failed({ reason: message });

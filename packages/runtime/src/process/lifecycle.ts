@@ -17,9 +17,18 @@ export class Lifecycle {
     this.#logger = logger;
   }
 
-  /** Registers a release. If closing has begun, the same close runs it. */
+  /**
+   * Registers a release.
+   *
+   * @throws {Error} if closing has begun, so that a start that still goes on ends here. The resource is released all the same.
+   */
   defer(name: string, release: Release): void {
     this.#releases.push({ name, release });
+    if (this.#closing === undefined) return;
+    this.#closing = this.#closing.finally(() => this.#releaseAll());
+    // Whoever closes sees the failure. After that, the log does.
+    this.#closing.catch(() => {});
+    throw new Error(`${name}: opened while everything was being closed`);
   }
 
   /** Releases everything. Idempotent. */

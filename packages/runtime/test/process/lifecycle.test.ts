@@ -36,11 +36,27 @@ describe("Lifecycle", () => {
     expect(released).toEqual(["a"]);
   });
 
-  it("releases resources registered while closing in the same close", async () => {
+  it.each([
+    ["while it closes", false],
+    ["once it is closed", true],
+    ["once it is closed, after a failure", true, new Error("failed before")],
+  ])("releases what is registered %s, and ends the start that registers it", async (_when, isClosed, failure?: Error) => {
     const lifecycle = new Lifecycle(logger);
     const released: string[] = [];
-    lifecycle.defer("outer", () => lifecycle.defer("inner", () => released.push("inner")));
-    await lifecycle.close();
-    expect(released).toEqual(["inner"]);
+    let goOn = (): void => {};
+    lifecycle.defer("before", async () => {
+      await new Promise<void>((resolve) => (goOn = resolve));
+      if (failure !== undefined) throw failure;
+    });
+    const closing = lifecycle.close().catch((error: unknown) => error);
+    if (isClosed) {
+      goOn();
+      await closing;
+    }
+    expect(() => lifecycle.defer("late", () => released.push("late"))).toThrow("late: opened while everything was being closed");
+    goOn();
+    expect(await closing).toBe(failure);
+    await lifecycle.close().catch(() => {});
+    expect(released).toEqual(["late"]);
   });
 });
