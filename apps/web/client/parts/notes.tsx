@@ -31,7 +31,8 @@ const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> =
     text: (
       <>
         Heartbeats tell how much they do, but not what: their tasks are missing from every list. Start them with{" "}
-        <Setting>celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting>.
+        <Setting>celery worker -E</Setting>, or set <Setting>worker_send_task_events = True</Setting> in Celery or{" "}
+        <Setting>CELERY_ENABLE_EVENTS=true</Setting> for the monitor.
       </>
     ),
   }),
