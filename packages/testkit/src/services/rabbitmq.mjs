@@ -24,18 +24,24 @@ const NODE_NAME = "x@localhost";
 export function findRabbitmq() {
   return findProgram(
     ["rabbitmq-server"],
-    ["/usr/lib/rabbitmq/bin", ...versionedFolders("/usr/lib/rabbitmq/lib", /^rabbitmq_server-/, "sbin")],
+    [...givenFolder(), "/usr/lib/rabbitmq/bin", ...versionedFolders("/usr/lib/rabbitmq/lib", /^rabbitmq_server-/, "sbin")],
   );
+}
+
+/** @returns {string[]} the folder of another RabbitMQ, and of its Erlang's `epmd` and `erl_call` if they are there too. */
+function givenFolder() {
+  const given = process.env.TEST_RABBITMQ_FOLDER;
+  return given === undefined || given === "" ? [] : [given];
 }
 
 /** @returns {string | undefined} */
 function findEpmd() {
-  return findProgram(["epmd"], versionedFolders("/usr/lib/erlang", /^erts-/, "bin"));
+  return findProgram(["epmd"], [...givenFolder(), ...versionedFolders("/usr/lib/erlang", /^erts-/, "bin")]);
 }
 
 /** @returns {string | undefined} */
 function findErlCall() {
-  return findProgram(["erl_call"], versionedFolders("/usr/lib/erlang/lib", /^erl_interface-/, "bin"));
+  return findProgram(["erl_call"], [...givenFolder(), ...versionedFolders("/usr/lib/erlang/lib", /^erl_interface-/, "bin")]);
 }
 
 /** @typedef {{ rabbitmqctl: string, environment: Readonly<Record<string, string>> }} Control how to run `rabbitmqctl` on a node. */
