@@ -2,6 +2,7 @@
 export { createDatabase, type TestDatabase } from "./servers/databases.ts";
 export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedisUrl } from "./servers/shared-servers.ts";
 export { createVhost, type TestVhost } from "./servers/vhosts.ts";
+export { countingNeedsRight } from "./servers/rabbitmq-version.ts";
 export { certificate } from "./services/certificates.mjs";
 export { findPostgres, PostgresServer, startPostgres } from "./services/postgres.mjs";
 export { checkMetrics, PrometheusServer, promtool, startPrometheus } from "./services/prometheus.mjs";

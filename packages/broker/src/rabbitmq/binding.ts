@@ -2,7 +2,16 @@
 import { type Logger, Repeat, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { countQueue } from "./advice.ts";
-import { ACCESS_REFUSED, type AmqpError, type Binding, type RabbitmqTopology, attempt, bindQueue, QueueLostError } from "./topology.ts";
+import {
+  ACCESS_REFUSED,
+  type AmqpError,
+  type Binding,
+  type RabbitmqTopology,
+  attempt,
+  bindQueue,
+  QueueLostError,
+  QueueRefusedError,
+} from "./topology.ts";
 import { DeniedError } from "../source/source.ts";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -204,8 +213,9 @@ export class Continuity {
     this.#options.arrival.heard();
   }
 
-  sessionLost(reason: Error): void {
-    if (reason instanceof QueueLostError) this.#queueLost = true;
+  /** A session ended or could not be opened, for this reason. */
+  sessionFailed(reason: Error): void {
+    if (reason instanceof QueueLostError || reason instanceof QueueRefusedError) this.#queueLost = true;
   }
 
   /** @param created whether the queue was missing. */

@@ -70,6 +70,11 @@ export class RabbitmqConsumer {
     return this.#open ? this.#window.open : 0;
   }
 
+  /** For how long at least the oldest delivery has been neither acknowledged nor returned. 0 if there is none. */
+  get heldMs(): number {
+    return this.#window.heldMs;
+  }
+
   /** Marks a delivery for the next acknowledgement. Does nothing if the channel is gone. */
   done(deliveryTag: number): void {
     if (!this.#open) return;
@@ -172,6 +177,8 @@ export class AckWindow {
   #ackable = 0;
   #acked = 0;
   #delivered = 0;
+  /** Since when the next tag is the lowest that is not done (`performance.now()`). */
+  #lowestSince = 0;
   #scheduled = false;
   /** Done tags beyond a gap: true for stored, false for returned. */
   readonly #ahead = new Map<number, boolean>();
@@ -190,7 +197,13 @@ export class AckWindow {
     return this.#delivered - this.#doneUpTo - this.#ahead.size;
   }
 
+  /** For how long at least the oldest delivery that is not done has been open. 0 if all are done. */
+  get heldMs(): number {
+    return this.open === 0 ? 0 : performance.now() - this.#lowestSince;
+  }
+
   delivered(tag: number): void {
+    if (this.#delivered === this.#doneUpTo) this.#lowestSince = performance.now();
     this.#delivered = tag;
   }
 
@@ -225,6 +238,7 @@ export class AckWindow {
       this.#ahead.delete(this.#doneUpTo + 1);
       this.#advance(this.#doneUpTo + 1, next);
     }
+    this.#lowestSince = performance.now();
   }
 
   #advance(tag: number, done: boolean): void {

@@ -28,6 +28,8 @@ export interface RabbitmqSessionOptions {
 
 /** Time limit for the broker to confirm acknowledgements and the close of a channel. */
 const CLOSE_TIMEOUT_MS = 5_000;
+/** No broker waits for a shorter time for an acknowledgement (RabbitMQ's default is 30 minutes). Ours take milliseconds while Redis works. */
+const MIN_CONSUMER_TIMEOUT_MS = 1_000;
 
 /**
  * Connects and declares, but does not consume yet. Aborting `signal` closes the connection, so that an unresponsive broker cannot block us.
@@ -50,6 +52,7 @@ export async function openRabbitmqSession(
     const binding = await bindQueue(connection, topology, logger);
     return new RabbitmqSession({ connection, binding, vhost: server.vhost }, options);
   } catch (thrown) {
+    options.continuity.sessionFailed(toError(thrown));
     await closeRabbitmq(connection);
     throw signal.aborted ? new Error("no answer in time") : toError(thrown);
   } finally {
@@ -179,7 +182,7 @@ export class RabbitmqSession implements Session {
       consumerTag,
       onDelivery: (delivery, from) => {
         if (delivery === null) {
-          this.#end(new QueueLostError("the broker cancelled our consumer (was the queue deleted?)"));
+          this.#end(cancellation(from));
           return;
         }
         this.#binding.heard(delivery.fields.exchange);
@@ -216,4 +219,14 @@ export class RabbitmqSession implements Session {
     this.#connection.on("close", end("connection closed"));
     this.#connection.on("handler-error", end("message handler failed"));
   }
+}
+
+/**
+ * RabbitMQ cancels the consumers of a deleted queue and, since 4.3, one that does not acknowledge in time, without telling why. (Earlier releases close
+ * the channel of a late consumer.) If a late one's queue was deleted too, the next session finds it missing.
+ */
+function cancellation(consumer: RabbitmqConsumer): Error {
+  return consumer.heldMs < MIN_CONSUMER_TIMEOUT_MS
+    ? new QueueLostError("the broker cancelled our consumer (was the queue deleted?)")
+    : new Error("the broker cancelled our consumer (was the queue deleted, or has consumer_timeout timed out?)");
 }

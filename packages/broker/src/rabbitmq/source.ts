@@ -136,7 +136,7 @@ export class RabbitmqSource implements EventSource {
       onLost: (reason) => {
         metrics.reconnected();
         this.#arrival.expectNothing();
-        this.#continuity.sessionLost(reason);
+        this.#continuity.sessionFailed(reason);
       },
       startupTimeoutMs: context.startupTimeoutMs,
       logger,

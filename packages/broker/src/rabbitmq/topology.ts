@@ -44,6 +44,9 @@ export class QueueLostError extends Error {
   override readonly name = "QueueLostError";
 }
 
+/** The queue is missing, and the broker refuses to declare it. */
+export class QueueRefusedError extends DeniedError {}
+
 /**
  * Declares the queue if it is missing, and uses an existing one as it is. Each step uses a separate channel, because the broker closes the channel of
  * a failed step.
@@ -51,7 +54,7 @@ export class QueueLostError extends Error {
  * Without the permission to configure the queue, RabbitMQ 4.2.6 and 4.3.0 do not tell whether it exists. Then binding it does.
  *
  * @returns whether it was missing.
- * @throws {DeniedError} if the broker refuses, with the missing permission.
+ * @throws {QueueRefusedError} if it is missing and the broker refuses, with the missing permission.
  */
 export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
@@ -60,7 +63,7 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
   if (failed === undefined) return unseen?.code === NOT_FOUND;
   if (failed.code !== PRECONDITION_FAILED && failed.code !== ACCESS_REFUSED) throw failed;
   const missing = unseen?.code === ACCESS_REFUSED ? isMissing(await attemptBinding(connection, topology), "queue") : unseen !== undefined;
-  if (missing) throw refusal(failed, `cannot declare queue ${queue}`);
+  if (missing) throw new QueueRefusedError(refusalText(failed, `cannot declare queue ${queue}`), { cause: failed });
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
       { queue, reason: failed.message },
@@ -163,7 +166,11 @@ export async function attempt(connection: ChannelModel, step: (channel: Channel)
 
 /** Returns a `DeniedError` if the broker refused, otherwise the error itself. */
 export function refusal(error: AmqpError, what: string): Error {
-  return typeof error.code === "number" ? new DeniedError(`${what} (${brokerText(error)})`, { cause: error }) : error;
+  return typeof error.code === "number" ? new DeniedError(refusalText(error, what), { cause: error }) : error;
+}
+
+function refusalText(error: AmqpError, what: string): string {
+  return `${what} (${brokerText(error)})`;
 }
 
 /** Extracts the broker's text from amqplib's message. */

@@ -1,5 +1,6 @@
 /** The lengths of queues that real Celery clients filled, on both brokers. */
 import {
+  countingNeedsRight,
   createVhost,
   sendPrioritized,
   startCeleryWorker,
@@ -207,8 +208,18 @@ describe("on RabbitMQ", () => {
     await channel.close();
   });
 
-  it("needs no permission", async () => {
-    const [url = ""] = await vhost.createUsers([{ configure: "^$", write: "^$", read: "^$" }]);
-    expect((await count(url, ["mail"])).queues).toEqual([{ name: "mail", messages: 3, consumers: 0 }]);
+  it("needs no permission, or since RabbitMQ 4.3.1 to read", async () => {
+    const none = { configure: "^$", write: "^$", read: "^$" };
+    const [url = "", readingUrl = ""] = await vhost.createUsers([none, { ...none, read: "^mail$" }]);
+    const counted = [{ name: "mail", messages: 3, consumers: 0 }];
+    expect((await count(readingUrl, ["mail"])).queues).toEqual(counted);
+    const { queues, refused } = await count(url, ["mail"]);
+    if (await countingNeedsRight(vhost.url)) {
+      expect(queues).toEqual([]);
+      expect(refused).toEqual([{ name: "mail", reason: expect.stringContaining("ACCESS_REFUSED") as string }]);
+    } else {
+      expect(queues).toEqual(counted);
+      expect(refused).toEqual([]);
+    }
   });
 });
