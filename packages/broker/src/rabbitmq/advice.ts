@@ -13,11 +13,16 @@ export interface QueueCounts {
 /** The findings on the broker. */
 export interface RabbitmqSight extends QueueCounts {
   readonly vhost: string;
+  /** The release of RabbitMQ, such as `4.3.6`. */
+  readonly version?: string;
   /** Whether Celery's exchange of the default name exists. */
   readonly defaultExchange: boolean;
   /** Its type if it is not `topic`; undefined if it is, or if we may not ask. */
   readonly otherType?: string | undefined;
 }
+
+/** Since this release, RabbitMQ refuses by default the queues that workers of Celery 5.6 and earlier declare by default. */
+const REFUSES_CELERYS_QUEUES = "4.3";
 
 /** Empty if the broker does not answer. */
 export async function countQueue(connection: ChannelModel, queue: string): Promise<QueueCounts> {
@@ -35,14 +40,19 @@ export async function lookAround(connection: ChannelModel, topology: RabbitmqTop
   const defaultExchange = await exchangeExists(connection, DEFAULT_EXCHANGE);
   // Not for a missing exchange: the check would create it, which is the decision of `bindQueue`.
   const otherType = defaultExchange ? await otherTypeOfDefault(connection) : undefined;
-  return { vhost, ...counts, defaultExchange, otherType };
+  const { version } = connection.connection.serverProperties;
+  return { vhost, version, ...counts, defaultExchange, otherType };
 }
 
 export function rabbitmqAdvice(
   { exchange, queue }: RabbitmqTopology,
-  { vhost, consumers = 1, waiting = 0, defaultExchange, otherType }: RabbitmqSight,
+  { vhost, version = "", consumers = 1, waiting = 0, defaultExchange, otherType }: RabbitmqSight,
 ): string {
   const found: string[] = [];
+  if (version.localeCompare(REFUSES_CELERYS_QUEUES, "en", { numeric: true }) >= 0)
+    found.push(
+      `This is RabbitMQ ${version}: if a worker's log mentions transient_nonexcl_queues, set control_queue_exclusive and event_queue_exclusive (Celery 5.6) or permit them in rabbitmq.conf.`,
+    );
   if (exchange === DEFAULT_EXCHANGE && otherType !== undefined)
     found.push(`The exchange ${exchange} has the type ${otherType}: delete it, so that the next worker recreates it as a topic exchange.`);
   if (exchange !== DEFAULT_EXCHANGE && defaultExchange)

@@ -7,6 +7,8 @@ import { ACCESS_REFUSED, type AmqpError, NOT_FOUND, brokerText } from "./topolog
 
 /** A queue that is exclusive to another connection. */
 const RESOURCE_LOCKED = 405;
+/** RabbitMQ's text names the permission to configure, which only two releases require. */
+const REMEDY = "the permission to read the queue suffices, except on RabbitMQ 4.2.6 and 4.3.0";
 /** Channels used at the same time. */
 const LANES = 8;
 
@@ -33,7 +35,7 @@ export async function rabbitmqQueueLengths(connection: ChannelModel, names: read
         const error: AmqpError = toError(thrown);
         if (error.code === NOT_FOUND) continue;
         if (error.code !== RESOURCE_LOCKED && error.code !== ACCESS_REFUSED) throw error;
-        refused.push({ name, reason: brokerText(error) });
+        refused.push({ name, reason: error.code === ACCESS_REFUSED ? `${brokerText(error)}; ${REMEDY}` : brokerText(error) });
       }
     }
     await channel?.close();

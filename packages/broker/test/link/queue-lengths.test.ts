@@ -210,13 +210,13 @@ describe("on RabbitMQ", () => {
 
   it("needs no permission, or since RabbitMQ 4.3.1 to read", async () => {
     const none = { configure: "^$", write: "^$", read: "^$" };
-    const [url = "", readingUrl = ""] = await vhost.createUsers([none, { ...none, read: "^mail$" }]);
+    const [url = "", readingUrl = ""] = await vhost.createUsers([none, { ...none, read: "^(mail|missing)$" }]);
     const counted = [{ name: "mail", messages: 3, consumers: 0 }];
-    expect((await count(readingUrl, ["mail"])).queues).toEqual(counted);
+    expect(await count(readingUrl, ["mail", "missing"])).toMatchObject({ queues: counted, refused: [] });
     const { queues, refused } = await count(url, ["mail"]);
     if (await countingNeedsRight(vhost.url)) {
       expect(queues).toEqual([]);
-      expect(refused).toEqual([{ name: "mail", reason: expect.stringContaining("ACCESS_REFUSED") as string }]);
+      expect(refused).toEqual([{ name: "mail", reason: expect.stringMatching(/ACCESS_REFUSED.*read/) as string }]);
     } else {
       expect(queues).toEqual(counted);
       expect(refused).toEqual([]);

@@ -49,7 +49,7 @@ async function publish(count: number): Promise<void> {
   await channel.waitForConfirms();
 }
 
-it(`loses nothing when receivers crash ${CRASHES} times with the same messages`, async () => {
+it("loses nothing when receivers crash 25 times with the same messages", async () => {
   const first = await start(vhost.url);
   await first.stop();
   await publish(EVENTS);

@@ -140,6 +140,16 @@ describe("advice for RabbitMQ", () => {
     expect(advice).toMatch(/has 2 consumers and 5 waiting messages: .* RABBITMQ_QUEUE/);
   });
 
+  it.each([
+    ["3.10.8", false],
+    ["4.2.6", false],
+    ["4.3.0", true],
+    ["4.10.1", true],
+  ])("names Celery's settings for RabbitMQ %s: %s", (version, isNamed) => {
+    const advice = rabbitmqAdvice(TOPOLOGY, { vhost: "/", version, defaultExchange: true });
+    expect(advice.includes("control_queue_exclusive")).toBe(isNamed);
+  });
+
   it("comes after a silence, from a receiver that stays ready", async () => {
     const harness = await RabbitmqHarness.create({ silenceMs: 100 });
     const other = harness.another();
