@@ -213,13 +213,8 @@ describe("on RabbitMQ", () => {
     const [url = "", readingUrl = ""] = await vhost.createUsers([none, { ...none, read: "^(mail|missing)$" }]);
     const counted = [{ name: "mail", messages: 3, consumers: 0 }];
     expect(await count(readingUrl, ["mail", "missing"])).toMatchObject({ queues: counted, refused: [] });
-    const { queues, refused } = await count(url, ["mail"]);
-    if (await countingNeedsRight(vhost.url)) {
-      expect(queues).toEqual([]);
-      expect(refused).toEqual([{ name: "mail", reason: expect.stringMatching(/ACCESS_REFUSED.*read/) as string }]);
-    } else {
-      expect(queues).toEqual(counted);
-      expect(refused).toEqual([]);
-    }
+    const refusal = { name: "mail", reason: expect.stringMatching(/ACCESS_REFUSED.*read/) as string };
+    const isRefused = await countingNeedsRight(vhost.url);
+    expect(await count(url, ["mail"])).toMatchObject(isRefused ? { queues: [], refused: [refusal] } : { queues: counted, refused: [] });
   });
 });

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { AckWindow } from "../../src/rabbitmq/consumer.ts";
 
 function windowOf(deliveries: number): { readonly window: AckWindow; readonly acks: number[] } {
@@ -18,6 +18,26 @@ describe("AckWindow", () => {
     await nextTurn();
     expect(acks).toEqual([3]);
     expect(window.open).toBe(2);
+  });
+
+  it("knows for how long at least its oldest delivery is open", () => {
+    vi.useFakeTimers();
+    try {
+      const { window } = windowOf(3);
+      vi.advanceTimersByTime(5_000);
+      window.done(2);
+      expect(window.heldMs).toBe(5_000);
+      window.done(1);
+      vi.advanceTimersByTime(10);
+      expect(window.heldMs).toBe(10);
+      window.givenBack(3);
+      expect(window.heldMs).toBe(0);
+      vi.advanceTimersByTime(1_000);
+      window.delivered(4);
+      expect(window.heldMs).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("waits until a gap is closed before it acknowledges later deliveries", async () => {
