@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { Lifecycle, createLogger } from "../../src/index.ts";
 
@@ -43,18 +44,18 @@ describe("Lifecycle", () => {
   ])("releases what is registered %s, and ends the start that registers it", async (_when, isClosed, failure?: Error) => {
     const lifecycle = new Lifecycle(logger);
     const released: string[] = [];
-    let goOn = (): void => {};
+    const waiting = new AbortController();
     lifecycle.defer("before", async () => {
-      await new Promise<void>((resolve) => (goOn = resolve));
+      await once(waiting.signal, "abort");
       if (failure !== undefined) throw failure;
     });
     const closing = lifecycle.close().catch((error: unknown) => error);
     if (isClosed) {
-      goOn();
+      waiting.abort();
       await closing;
     }
     expect(() => lifecycle.defer("late", () => released.push("late"))).toThrow("late: opened while everything was being closed");
-    goOn();
+    waiting.abort();
     expect(await closing).toBe(failure);
     await lifecycle.close().catch(() => {});
     expect(released).toEqual(["late"]);
