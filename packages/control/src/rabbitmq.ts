@@ -50,11 +50,13 @@ export class RabbitmqTransport implements Transport {
       channel.on("close", () => resolve(new Error("channel closed")));
     });
     channel.publish(this.#exchange, "", Buffer.from(body), { contentType, contentEncoding, headers: {}, deliveryMode: 1, priority: 0 });
+    // RabbitMQ refuses to confirm if one queue did not take the message (since 4.3 also that of a worker that has just died). The others have it.
+    const refused = new Promise<undefined>((resolve) => channel.once("nack", () => resolve(undefined)));
     const confirmed = channel.waitForConfirms().then(
       () => undefined,
       () => failed,
     );
-    const error = await Promise.race([confirmed, failed]);
+    const error = await Promise.race([confirmed, refused, failed]);
     if (error === undefined) await channel.close();
     else if (codeOf(error) === NOT_FOUND) return 0;
     else throw explained(error, `publish to exchange ${this.#exchange}`);

@@ -1,6 +1,7 @@
 /** Remote control of real Celery workers, on both brokers. */
 import type { BrokerLink } from "@celery-metrics-exporter/broker";
-import { startCeleryWorker, startRedis, startSentinel, type CeleryWorker } from "@celery-metrics-exporter/testkit";
+import { createVhost, startCeleryWorker, startRedis, startSentinel, type CeleryWorker } from "@celery-metrics-exporter/testkit";
+import { connect } from "amqplib";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Control } from "../src/index.ts";
@@ -243,6 +244,29 @@ describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
     expect(replies.size).toBe(0);
     await expect.poll(async () => (await control.ask("ping", {}, { timeoutMs: 200 })).replies.has("other@host")).toBe(false);
   });
+});
+
+it("gets replies although RabbitMQ does not confirm the question, because a queue refuses it", async () => {
+  const vhost = await createVhost();
+  const worker = await startCeleryWorker({ brokerUrl: vhost.url, app: "inspected", queues: ["default"], hostname: "worker@host" });
+  const { control, link } = await openControl(vhost.url);
+  const administrator = await connect(vhost.url);
+  try {
+    const channel = await administrator.createConfirmChannel();
+    await channel.assertQueue("full", { maxLength: 1, overflow: "reject-publish" });
+    await channel.bindQueue("full", "celery.pidbox", "");
+    channel.sendToQueue("full", Buffer.from("x"));
+    await channel.waitForConfirms();
+    for (const _ of [1, 2]) {
+      const { replies } = await control.ask("ping", {}, { ...WAIT, expected: 1 });
+      expect(replies.get("worker@host")).toEqual([{ ok: "pong" }]);
+    }
+  } finally {
+    await worker.kill();
+    await administrator.close();
+    await link.stop();
+    await vhost.drop();
+  }
 });
 
 it("asks a worker behind a Sentinel, and gets its replies and its events", async () => {
