@@ -113,8 +113,8 @@ function NothingCounted(): JSX.Element {
   return (
     <Empty icon="overview" title="Nothing is counted in this range">
       <p>
-        Tasks are counted from their events: start the workers with <Setting>celery worker -E</Setting>. The role postgres-processor counts
-        them.
+        Tasks are counted from their events: start the workers with <Setting then=".">celery worker -E</Setting> The role postgres-processor
+        counts them.
       </p>
     </Empty>
   );

@@ -73,8 +73,8 @@ export function Queues(): JSX.Element {
                 <p>The role monitor looks for queues. They appear here once a message has been sent to them.</p>
               ) : (
                 <p>
-                  The role monitor asks the broker how long the queues are. Start it: <Setting>pnpm --filter monitor start</Setting>. It is
-                  a part of <code>pnpm start</code>.
+                  The role monitor asks the broker how long the queues are. Start it:{" "}
+                  <Setting then=".">pnpm --filter monitor start</Setting> It is a part of <code>pnpm start</code>.
                 </p>
               )}
             </Empty>

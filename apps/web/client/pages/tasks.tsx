@@ -194,7 +194,7 @@ function NoTasks({ list, isFiltered }: { readonly list: TaskList; readonly isFil
     <Empty icon="queues" title="No tasks in this range">
       <p>
         Nothing was seen in this range: {range}. If tasks ran, their workers send no events: start them with{" "}
-        <Setting>celery worker -E</Setting>, or set <Setting>worker_send_task_events = True</Setting> in Celery or{" "}
+        <Setting then=",">celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting> in Celery or{" "}
         <Setting>CELERY_ENABLE_EVENTS=true</Setting> for the monitor. Then this page fills by itself.
       </p>
       <a class="btn" href={longer}>

@@ -125,7 +125,7 @@ export function Types(): JSX.Element {
           ) : (
             <Empty icon="types" title="No task has been seen yet">
               <p>
-                Start the workers with <Setting>celery worker -E</Setting>, and this page fills by itself.
+                Start the workers with <Setting then=",">celery worker -E</Setting> and this page fills by itself.
               </p>
             </Empty>
           )}

@@ -36,6 +36,7 @@ export function Workers(): JSX.Element {
       (state === "" || worker.state === state) && `${worker.name} ${worker.queues?.join(" ")} ${worker.pool}`.toLowerCase().includes(found),
   );
   const lost = all.filter((worker) => worker.state === "lost");
+  const isUnasked = shown.every(({ concurrency }) => concurrency === null);
 
   return (
     <>
@@ -85,20 +86,20 @@ export function Workers(): JSX.Element {
           ) : (
             <Empty icon="workers" title="No worker was heard">
               <p>
-                Workers send heartbeats as events. Start them with <Setting>celery worker -E</Setting>, without{" "}
+                Workers send heartbeats as events. Start them with <Setting then=",">celery worker -E</Setting> without{" "}
                 <code>--without-heartbeat</code> and <code>--without-gossip</code>.
               </p>
             </Empty>
           )}
           {shown.length > 0 && (
-            <footer>
-              {shown.every(({ concurrency }) => concurrency === null) && (
+            <footer class={isUnasked ? undefined : "p3"}>
+              {isUnasked && (
                 <span>
                   Pools, slots and queues are not known: the role monitor asks workers for them, unless <code>MONITOR_INSPECT=false</code>.
                   Is it running?
                 </span>
               )}
-              <span class="push muted">
+              <span class="push muted p3">
                 Processed: since each worker started.
                 <span class="p2">
                   {" "}

@@ -76,7 +76,7 @@ export function Chart(props: ChartProps): JSX.Element {
       <div class="chart">
         <div class="y" aria-hidden="true">
           {ticks.toReversed().map((value) => (
-            <span key={value}>{format(value)}</span>
+            <span key={value}>{value === 0 ? "0" : format(value)}</span>
           ))}
         </div>
         <svg

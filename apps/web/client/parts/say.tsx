@@ -79,13 +79,20 @@ export function Failing({
   );
 }
 
+export interface SettingProps {
+  readonly children: string;
+  /** What follows it must not begin a line. */
+  readonly then?: "," | ".";
+}
+
 /** A setting that cures something, ready to copy. */
-export function Setting({ children }: { readonly children: string }): JSX.Element {
+export function Setting({ children, then }: SettingProps): JSX.Element {
   return (
-    <>
+    <span class="setting">
       <code class="set">{children}</code>
       <Copy text={children} label={`Copy ${children}`} />
-    </>
+      {then}
+    </span>
   );
 }
 

@@ -69,7 +69,7 @@ export function Tree({ tree, chords, task }: TreeProps): JSX.Element {
           <span />
           <span>
             <span>0 s</span>
-            <span>{duration((scale.to - scale.from) / 2_000)}</span>
+            <span class="p3">{duration((scale.to - scale.from) / 2_000)}</span>
             <span>{duration((scale.to - scale.from) / 1_000)}</span>
           </span>
         </div>
@@ -192,7 +192,7 @@ interface NodeProps {
 function Node({ task, scale, here, isBody }: NodeProps): JSX.Element {
   const isHere = task.task_id === here.task_id;
   const parts = isHere && here.attempts.length > 0 ? partsOf(here, currentTime) : partsOfNode(task, currentTime);
-  const state = stateOf(task);
+  const state = stateOf(isHere ? here : task);
   const inside = (
     <>
       <StateIcon state={state} />
