@@ -86,9 +86,16 @@ export function TaskName({ name }: { readonly name: string | null }): JSX.Elemen
   return (
     <>
       <span class="mod">{name.slice(0, end)}</span>
-      <span class="fn">{name.slice(end)}</span>
+      <wbr />
+      <span class="fn">{breakable(name.slice(end))}</span>
     </>
   );
+}
+
+/** May go on in a new line after each underscore. */
+function breakable(name: string): ComponentChildren {
+  const words = name.split(/(?<=_)(?=[^_])/);
+  return words.length === 1 ? name : words.flatMap((word, index) => (index === 0 ? [word] : [<wbr key={index} />, word]));
 }
 
 export function WorkerName({ name }: { readonly name: string }): JSX.Element {
@@ -147,10 +154,11 @@ export function TaskCell({ task, line, children }: TaskCellProps): JSX.Element {
   );
 }
 
-/** Without the brackets around it. */
+/** Without the brackets around it. Where Celery cut it, there is no closing one. */
 function inner(text: string | null, open: string, close: string): string {
   const trimmed = text?.trim() ?? "";
-  return trimmed.startsWith(open) && trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed;
+  if (!trimmed.startsWith(open)) return trimmed;
+  return trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed.endsWith("...") ? trimmed.slice(1) : trimmed;
 }
 
 /** What a task was called with, in one line. */
