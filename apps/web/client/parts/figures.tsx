@@ -42,7 +42,9 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
       ? []
       : seriesOf<number | null>(durations.items, timesOf(durations, step), { value: (item) => item[of].p95, missing: null });
   const up = workers?.items.filter(({ state }) => state === "up") ?? [];
-  const slots = up.reduce((total, { concurrency }) => total + (concurrency ?? 0), 0);
+  const running = totalOf(up.map(({ active }) => active ?? 0));
+  // Of some workers only, they would be fewer than what runs.
+  const slots = up.some(({ concurrency }) => concurrency === null) ? 0 : totalOf(up.map(({ concurrency }) => concurrency ?? 0));
   const waiting = queues?.items.reduce((total, { messages }) => total + (messages ?? 0), 0);
   return (
     <dl class="panel kpis" aria-label="Now">
@@ -88,8 +90,8 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
       />
       <Figure
         name="Running"
-        unit={slots > 0 ? `of ${number(slots)} slots` : "tasks"}
-        value={up.length === 0 ? "–" : number(up.reduce((total, { active }) => total + (active ?? 0), 0))}
+        unit={slots > 0 ? `of ${number(slots)} slots` : running === 1 ? "task" : "tasks"}
+        value={up.length === 0 ? "–" : number(running)}
         sub={up.length === 0 ? "no worker was heard" : `on ${number(up.length)} ${up.length === 1 ? "worker" : "workers"}`}
       />
     </dl>
