@@ -134,6 +134,11 @@ describe("Tasks", () => {
     await page.getByRole("button", { name: "Remove name:shop.charge_card" }).waitFor();
   });
 
+  it("shows arguments that Celery cut like whole ones", async () => {
+    const page = await viewer.open(site(), { path: `tasks?id=${FAILED}` });
+    await expect.poll(() => page.locator("tr .args").innerText()).toMatch(/^order_id=12345678901234567890123, currency='EUR', items=/);
+  });
+
   it("returns to the row that was left, and takes a chosen range along", async () => {
     const page = await viewer.open(site(), { path: "tasks?range=all" });
     const row = page.locator("[data-row]").nth(40);
@@ -436,7 +441,7 @@ describe("Workers", () => {
     expect(await page.getByRole("region", { name: "Consumes" }).innerText()).toMatch(/payments\s+400\s+(?:\d+ h|\d+ min)/);
     expect(await page.getByRole("region", { name: "Recent failures" }).locator("[data-row]").count()).toBe(5);
     expect(await page.locator(".kpis").innerText()).toMatch(
-      /Failed\s+[\d.]+ %\s+in the last hour; \d+ in 24 hours\s+Runtime, p95\s+[\d.]+ s/,
+      /Failed\s+[\d.]+ %\s+in the last hour; \d+ tasks? in 24 hours\s+Runtime, p95\s+[\d.]+ s/,
     );
   });
 });
@@ -665,9 +670,22 @@ describe("Task types", () => {
   });
 });
 
+it("Overview tells slots only if those of every worker are known", async () => {
+  const page = await viewer.open(site());
+  const running = page.locator(".kpi", { hasText: "Running" }).locator("dd").first();
+  await expect.poll(() => running.innerText()).toBe("12 tasks");
+  await page.route(/api\/v1\/workers$/, async (route) => {
+    const list = (await (await route.fetch()).json()) as { readonly items: readonly object[] };
+    await route.fulfill({ json: { ...list, items: list.items.map((worker) => ({ ...worker, concurrency: 8 })) } });
+  });
+  await page.reload();
+  await expect.poll(() => running.innerText()).toBe("12 of 24 slots");
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+});
+
 it("Overview says how many tasks lack a queue even if they are few", async () => {
   const page = await viewer.open(site(), { path: "about" });
-  let lacking = 3;
+  let [lacking, cut] = [3, 0];
   await page.route(/health-of-data/, async (route) => {
     const health = (await (await route.fetch()).json()) as object;
     await route.fulfill({
@@ -675,7 +693,7 @@ it("Overview says how many tasks lack a queue even if they are few", async () =>
         ...health,
         tasks: 1_000,
         without_queue: lacking,
-        cut: 0,
+        cut,
         without_start: 0,
         without_end: 0,
         silent_workers: [],
@@ -687,7 +705,10 @@ it("Overview says how many tasks lack a queue even if they are few", async () =>
   await page.goto(site());
   await expectText(page, "Hardly anything is missing");
   await expectText(page, "0.3 % of the newest 1,000 tasks have no queue.");
-  lacking = 0;
+  [lacking, cut] = [0, 1];
+  await page.reload();
+  await expectText(page, "1 of the newest 1,000 tasks has arguments that Celery cut");
+  cut = 0;
   await page.reload();
   await expectText(page, "Nothing is missing");
   await page.unrouteAll({ behavior: "ignoreErrors" });
@@ -711,11 +732,19 @@ describe("Task", () => {
     await expectText(page, "30 ×");
     await expectText(page, "3 failed");
     await expectText(page, "app.amqp.kwargsrepr_maxsize = 8192");
+    await expectText(page, "2 of 3 are stored");
     const revoke = page.getByRole("button", { name: "Revoke" });
     expect(await revoke.getAttribute("aria-disabled")).toBe("true");
     await expectText(page, "This version only reads");
     await page.getByRole("link", { name: "Root" }).click();
     await page.waitForURL(({ searchParams }) => searchParams.get("id") === ROOT);
+  });
+
+  it("shows one that is lost as lost in its tree too, with the time of its last event", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${LOST}` });
+    await page.getByText(/^last event 1\d min ago$/).waitFor();
+    await page.getByRole("region", { name: "Tree" }).locator(".node.s-lost.here").waitFor();
+    expect(await page.getByRole("region", { name: "Timeline" }).locator("header p").innerText()).toBe("waited 2 s");
   });
 
   it("shows each attempt with its own traceback and worker, by address", async () => {

@@ -115,7 +115,7 @@ function Versions({ about }: { readonly about: AboutAnswer }): JSX.Element {
         <dd>
           {about.dashboard_url === null ? (
             <>
-              The role <code>dashboard</code> shows them. To link it here, set <Setting>WEB_DASHBOARD_URL=https://…</Setting>.
+              The role <code>dashboard</code> shows them. To link it here, set <Setting then=".">WEB_DASHBOARD_URL=https://…</Setting>
             </>
           ) : (
             <a class="link" href={about.dashboard_url} target="_blank" rel="noreferrer">
@@ -136,6 +136,7 @@ function Versions({ about }: { readonly about: AboutAnswer }): JSX.Element {
 }
 
 function Roles({ about, me }: { readonly about: AboutAnswer | undefined; readonly me: Me | undefined }): JSX.Element {
+  const [place, offset] = [Intl.DateTimeFormat().resolvedOptions().timeZone, zone()];
   return (
     <div class="pad stack">
       <dl class="kv">
@@ -143,9 +144,7 @@ function Roles({ about, me }: { readonly about: AboutAnswer | undefined; readonl
         <dd>{me?.name === "anyone" ? "everyone on this machine: no users are set" : me?.name}</dd>
         {typeof me?.logout === "string" && <LogOut at={me.logout} />}
         <dt>Time zone</dt>
-        <dd>
-          {Intl.DateTimeFormat().resolvedOptions().timeZone}, now {zone()}
-        </dd>
+        <dd>{place === offset ? place : `${place}, now ${offset}`}</dd>
         <dt>Control</dt>
         <dd>{CONTROL_IS_OFF}</dd>
       </dl>

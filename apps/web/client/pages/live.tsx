@@ -161,8 +161,8 @@ export function Live(): JSX.Element {
           )}
           <footer>
             <span class="muted">
-              The last {MAX_LINES} changes. The newest {WATCHED} tasks are read once a second, so what changes twice within a second, or
-              leaves them, is not here.
+              The last {MAX_LINES} changes. Once a second the newest {WATCHED} tasks are read: changes in between, and those of older tasks,
+              are not here.
             </span>
             <a class="link push" href={href("tasks", query.value)}>
               Every task
@@ -189,7 +189,7 @@ function Quiet(): JSX.Element {
     <Empty icon="live" title="Quiet">
       <p>
         No task was seen in the last 24 hours. If tasks run, their workers send no events: start them with{" "}
-        <Setting>celery worker -E</Setting>.
+        <Setting then=".">celery worker -E</Setting>
       </p>
     </Empty>
   );

@@ -80,7 +80,7 @@ export function Task(): JSX.Element {
               <div class="stack">
                 <Timeline task={task} />
                 {task.attempts.length > 0 && (
-                  <Panel title="Attempts" sub={number(countOfAttempts(task))}>
+                  <Panel title="Attempts" sub={storedOf(task)}>
                     <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} isWorkerIdle={isWorkerIdle} />
                   </Panel>
                 )}
@@ -166,7 +166,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
             <Copy text={task.task_id} label="Copy the id" />
           </span>
           <span>
-            {VERBS[task.status]} <Time at={ended} />
+            {VERBS[task.status] ?? "last event"} <Time at={ended} />
           </span>
           {countOfAttempts(task) > 1 && <span>attempt {number(countOfAttempts(task))}</span>}
           {task.duration !== null && <span>ran {duration(task.duration)}</span>}
@@ -243,6 +243,11 @@ function Lost({ task }: { readonly task: TaskAnswer }): JSX.Element {
 /** How many there were: of some, events may be missing. */
 function countOfAttempts({ attempts, retries }: TaskAnswer): number {
   return Math.max(attempts.length, (retries ?? 0) + 1);
+}
+
+function storedOf(task: TaskAnswer): string {
+  const [stored, counted] = [task.attempts.length, countOfAttempts(task)];
+  return stored < counted ? `${number(stored)} of ${number(counted)} are stored` : number(counted);
 }
 
 const MOST_CHILDREN = 10;

@@ -10,7 +10,7 @@ import { BAD_SHARE } from "../parts/failed-share.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
 import { IdLink, TaskName, WorkerName, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
-import { duration, number, rate, shortTime } from "../parts/format.ts";
+import { duration, number, percent, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
 import { WorkerBadge, poolName, version } from "../parts/worker.tsx";
@@ -139,12 +139,13 @@ function Head({ worker, lately }: HeadProps): JSX.Element {
             {activity === undefined || tasks === 0 ? (
               "–"
             ) : (
-              <span class={failures / tasks >= BAD_SHARE ? "bad" : undefined}>
-                {Number(((failures / tasks) * 100).toFixed(1))} <small>%</small>
-              </span>
+              <span class={failures / tasks >= BAD_SHARE ? "bad" : undefined}>{percent(failures / tasks)}</span>
             )}
           </dd>
-          <dd class="sub">in the last hour{activity !== undefined && `; ${number(activity.failed)} in 24 hours`}</dd>
+          <dd class="sub">
+            in the last hour
+            {activity !== undefined && `; ${number(activity.failed)} ${activity.failed === 1 ? "task" : "tasks"} in 24 hours`}
+          </dd>
         </div>
         <div class="kpi">
           <dt>Runtime, p95</dt>

@@ -21,6 +21,10 @@ function useDataHealth(): { readonly health: DataHealth | undefined; readonly no
   return { health: data, notes: data === undefined ? [] : gapsOf(data).map((gap) => ({ tone: "warn", ...NOTES[gap](data) })) };
 }
 
+function have(count: number): string {
+  return count === 1 ? "has" : "have";
+}
+
 const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> = {
   late: ({ lag }) => ({
     title: `${duration(lag ?? 0)} behind`,
@@ -30,23 +34,23 @@ const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> =
     title: `${silent_workers.join(", ")} ${silent_workers.length === 1 ? "sends" : "send"} no task events`,
     text: (
       <>
-        Heartbeats tell how much they do, but not what: their tasks are missing from every list. Start them with{" "}
-        <Setting>celery worker -E</Setting>, or set <Setting>worker_send_task_events = True</Setting> in Celery or{" "}
+        Heartbeats tell how much a worker does, but not what: its tasks are missing from every list. Start such workers with{" "}
+        <Setting then=",">celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting> in Celery or{" "}
         <Setting>CELERY_ENABLE_EVENTS=true</Setting> for the monitor.
       </>
     ),
   }),
   queue: ({ tasks, without_queue }) => ({
-    title: `${number(without_queue)} of the newest ${number(tasks)} tasks have no queue`,
+    title: `${number(without_queue)} of the newest ${number(tasks)} tasks ${have(without_queue)} no queue`,
     text: (
       <>
-        Nobody told when they were sent, so their waiting time is not known either. Set <Setting>task_send_sent_event = True</Setting> where
-        tasks are sent.
+        Nobody tells when such tasks are sent, so their waiting times are not known either. Set{" "}
+        <Setting>task_send_sent_event = True</Setting> where tasks are sent.
       </>
     ),
   }),
   cut: ({ tasks, cut }) => ({
-    title: `${number(cut)} of the newest ${number(tasks)} tasks have arguments that Celery cut`,
+    title: `${number(cut)} of the newest ${number(tasks)} tasks ${have(cut)} arguments that Celery cut`,
     text: (
       <>
         Set <Setting>app.amqp.argsrepr_maxsize = 8192</Setting> and <Setting>app.amqp.kwargsrepr_maxsize = 8192</Setting> where tasks are

@@ -5,7 +5,7 @@ import { changed, href } from "../location.ts";
 import { ranSeconds, secondsBetween, waitedSeconds } from "./attempts.tsx";
 import { Bars } from "./bars.tsx";
 import { Icon, type IconName } from "./icon.tsx";
-import { lifeOf, partsOf, type Part } from "./life.ts";
+import { lifeOf, partsOf, sumsOf, type Part } from "./life.ts";
 import { Panel } from "./panel.tsx";
 import { exceptionName } from "./task.tsx";
 import { duration, number } from "./format.ts";
@@ -112,7 +112,7 @@ export function Timeline({ task }: { readonly task: TaskAnswer }): JSX.Element {
   const parts = partsOf(task, currentTime);
   const life = lifeOf(parts);
   return (
-    <Panel title="Timeline" sub={life}>
+    <Panel title="Timeline" sub={parts.length === 1 ? sumsOf(parts) : life}>
       <div class="pad stack">
         {life !== undefined && <Life parts={parts} label={`In ${life}.`} />}
         {before > 0 && (
