@@ -86,16 +86,9 @@ export function TaskName({ name }: { readonly name: string | null }): JSX.Elemen
   return (
     <>
       <span class="mod">{name.slice(0, end)}</span>
-      <wbr />
-      <span class="fn">{breakable(name.slice(end))}</span>
+      <span class="fn">{name.slice(end)}</span>
     </>
   );
-}
-
-/** May go on in a new line after each underscore. */
-function breakable(name: string): ComponentChildren {
-  const words = name.split(/(?<=_)(?=[^_])/);
-  return words.length === 1 ? name : words.flatMap((word, index) => (index === 0 ? [word] : [<wbr key={index} />, word]));
 }
 
 export function WorkerName({ name }: { readonly name: string }): JSX.Element {
