@@ -1,16 +1,13 @@
 /** Reads a socket in few turns: while little arrives, several messages at once, because waking up for each costs more than the message itself. */
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 
 /** Far less than a batch waits. What arrives meanwhile waits in the socket, and in Redis: it keeps 8 MB for a subscriber for a minute, and 32 MB at most. */
 const PAUSE_MS = 100;
-/** A turn that has read so much may have left more: Node.js reads up to so much at once, and TCP gives all that is there. */
-const MANY_BYTES = 65_536;
 /**
- * Over TLS and Unix sockets a read may be small although more is waiting: each record of TLS, and what fits into the buffer of a Unix socket. All reads
- * of a turn count together, and this is far below what one turn can read.
+ * A turn that has read so much may have left more. A read may be small although more is waiting: each record of TLS, what fits into the buffer of a Unix
+ * socket, and what fits into a small receive window of TCP. So all reads of a turn count together, and the limit is far below what one turn can read.
  */
-const MANY_BYTES_IN_PARTS = 16_384;
+const MANY_BYTES = 16_384;
 
 /** Node.js' internal part of a socket. The public `pause()` still reads, and wakes up for, the next 16 KiB. */
 interface Handle {
@@ -20,12 +17,10 @@ interface Handle {
 
 /** From the next data on, pauses after each turn of the event loop that takes all that is there. */
 export function readInTurns(socket: Socket): void {
-  const isPlainTcp = socket.remoteFamily !== undefined && !(socket instanceof TLSSocket);
-  const manyBytes = isPlainTcp ? MANY_BYTES : MANY_BYTES_IN_PARTS;
   let bytes = 0;
   const goOn = (): void => handleOf(socket)?.readStart();
   const endTurn = (): void => {
-    const isAll = bytes < manyBytes;
+    const isAll = bytes < MANY_BYTES;
     bytes = 0;
     if (!isAll) return;
     handleOf(socket)?.readStop();
