@@ -2,6 +2,7 @@
 import type { ChannelModel } from "amqplib";
 import { DEFAULT_EXCHANGE } from "../url/broker-url.ts";
 import { attempt, exchangeExists, otherTypeOfDefault, type RabbitmqTopology } from "./topology.ts";
+import { isSince, rabbitmqVersion } from "./version.ts";
 
 /** Counts of our queue, from the broker. */
 export interface QueueCounts {
@@ -13,8 +14,8 @@ export interface QueueCounts {
 /** The findings on the broker. */
 export interface RabbitmqSight extends QueueCounts {
   readonly vhost: string;
-  /** The release of RabbitMQ, such as `4.3.6`. */
-  readonly version?: string;
+  /** The release of RabbitMQ, such as `4.3.6`; undefined for another AMQP server. */
+  readonly version?: string | undefined;
   /** Whether Celery's exchange of the default name exists. */
   readonly defaultExchange: boolean;
   /** Its type if it is not `topic`; undefined if it is, or if we may not ask. */
@@ -40,16 +41,15 @@ export async function lookAround(connection: ChannelModel, topology: RabbitmqTop
   const defaultExchange = await exchangeExists(connection, DEFAULT_EXCHANGE);
   // Not for a missing exchange: the check would create it, which is the decision of `bindQueue`.
   const otherType = defaultExchange ? await otherTypeOfDefault(connection) : undefined;
-  const { version } = connection.connection.serverProperties;
-  return { vhost, version, ...counts, defaultExchange, otherType };
+  return { vhost, version: rabbitmqVersion(connection), ...counts, defaultExchange, otherType };
 }
 
 export function rabbitmqAdvice(
   { exchange, queue }: RabbitmqTopology,
-  { vhost, version = "", consumers = 1, waiting = 0, defaultExchange, otherType }: RabbitmqSight,
+  { vhost, version, consumers = 1, waiting = 0, defaultExchange, otherType }: RabbitmqSight,
 ): string {
   const found: string[] = [];
-  if (version.localeCompare(REFUSES_CELERYS_QUEUES, "en", { numeric: true }) >= 0)
+  if (isSince(REFUSES_CELERYS_QUEUES, version))
     found.push(
       `This is RabbitMQ ${version}: if a worker's log mentions transient_nonexcl_queues, set control_queue_exclusive and event_queue_exclusive (Celery 5.6) or permit them in rabbitmq.conf.`,
     );

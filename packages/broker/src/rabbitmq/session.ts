@@ -10,6 +10,7 @@ import { countQueue, lookAround, rabbitmqAdvice } from "./advice.ts";
 import { BindingKeeper, type Continuity } from "./binding.ts";
 import { QueueLostError, bindQueue, declareQueue, type Binding, type RabbitmqTopology } from "./topology.ts";
 import type { Session } from "../source/session-keeper.ts";
+import { isSince, rabbitmqVersion } from "./version.ts";
 
 export interface RabbitmqSessionOptions {
   readonly topology: RabbitmqTopology;
@@ -28,7 +29,9 @@ export interface RabbitmqSessionOptions {
 
 /** Time limit for the broker to confirm acknowledgements and the close of a channel. */
 const CLOSE_TIMEOUT_MS = 5_000;
-/** No broker waits for a shorter time for an acknowledgement (RabbitMQ's default is 30 minutes). Ours take milliseconds while Redis works. */
+/** Since this release, RabbitMQ cancels a consumer that acknowledges late. Earlier ones close its channel. */
+const CANCELS_LATE_CONSUMERS = "4.3";
+/** Hardly anybody sets a shorter `consumer_timeout` (the default is 30 minutes). Our acknowledgements take milliseconds while Redis works. */
 const MIN_CONSUMER_TIMEOUT_MS = 1_000;
 
 /**
@@ -182,7 +185,7 @@ export class RabbitmqSession implements Session {
       consumerTag,
       onDelivery: (delivery, from) => {
         if (delivery === null) {
-          this.#end(cancellation(from));
+          this.#end(cancellation(from, rabbitmqVersion(this.#connection)));
           return;
         }
         this.#binding.heard(delivery.fields.exchange);
@@ -222,11 +225,11 @@ export class RabbitmqSession implements Session {
 }
 
 /**
- * RabbitMQ cancels the consumers of a deleted queue and, since 4.3, one that does not acknowledge in time, without telling why. (Earlier releases close
- * the channel of a late consumer.) If a late one's queue was deleted too, the next session finds it missing.
+ * RabbitMQ cancels the consumers of a deleted queue and, since 4.3, one that acknowledges late, without telling why. If a late one's queue was deleted
+ * too, the next session finds it missing, unless somebody else has declared it again by then: that gap is not counted.
  */
-function cancellation(consumer: RabbitmqConsumer): Error {
-  return consumer.heldMs < MIN_CONSUMER_TIMEOUT_MS
-    ? new QueueLostError("the broker cancelled our consumer (was the queue deleted?)")
-    : new Error("the broker cancelled our consumer (was the queue deleted, or has consumer_timeout timed out?)");
+function cancellation({ heldMs }: RabbitmqConsumer, version: string | undefined): Error {
+  return isSince(CANCELS_LATE_CONSUMERS, version) && heldMs >= MIN_CONSUMER_TIMEOUT_MS
+    ? new Error("the broker cancelled our consumer (was the queue deleted, or did an acknowledgement take longer than consumer_timeout?)")
+    : new QueueLostError("the broker cancelled our consumer (was the queue deleted?)");
 }

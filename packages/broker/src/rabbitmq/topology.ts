@@ -55,6 +55,7 @@ export class QueueRefusedError extends DeniedError {}
  *
  * @returns whether it was missing.
  * @throws {QueueRefusedError} if it is missing and the broker refuses, with the missing permission.
+ * @throws {DeniedError} if the broker refuses, and says that it cannot be used now.
  */
 export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
@@ -62,8 +63,12 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
   const failed = await attempt(connection, (channel) => channel.assertQueue(queue, queueOptions(topology)));
   if (failed === undefined) return unseen?.code === NOT_FOUND;
   if (failed.code !== PRECONDITION_FAILED && failed.code !== ACCESS_REFUSED) throw failed;
-  const missing = unseen?.code === ACCESS_REFUSED ? isMissing(await attemptBinding(connection, topology), "queue") : unseen !== undefined;
-  if (missing) throw new QueueRefusedError(refusalText(failed, `cannot declare queue ${queue}`), { cause: failed });
+  const isHidden = unseen?.code === ACCESS_REFUSED;
+  const refused = `cannot declare queue ${queue}`;
+  if (isMissing(isHidden ? await attemptBinding(connection, topology) : unseen, "queue"))
+    throw new QueueRefusedError(refusalText(failed, refused), { cause: failed });
+  // It may exist, for example on a node that is down.
+  if (unseen !== undefined && !isHidden) throw refusal(failed, refused);
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
       { queue, reason: failed.message },
