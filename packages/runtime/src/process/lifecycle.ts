@@ -20,7 +20,8 @@ export class Lifecycle {
   /**
    * Registers a release.
    *
-   * @throws {Error} if closing has begun, so that a start that still goes on ends here. The resource is released all the same.
+   * @throws {Error} if closing has begun, so that a start that still goes on ends here. The resource is released all the same. Register each
+   * resource before the next is opened.
    */
   defer(name: string, release: Release): void {
     this.#releases.push({ name, release });
