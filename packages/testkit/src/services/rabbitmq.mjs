@@ -1,7 +1,6 @@
 /** Private RabbitMQ nodes, each with its own port mapper (epmd). */
 import { execFile, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -105,24 +104,6 @@ export function setPermissions(user, vhost, { configure, write, read }) {
   return `rabbit_auth_backend_internal:set_permissions(<<"${user}">>, <<"${vhost}">>, ${patterns}, <<"guest">>)`;
 }
 
-const LISTEN_TIMEOUT_MS = 30_000;
-const LISTEN_POLL_MS = 20;
-
-/**
- * @param {number} port on loopback.
- * @returns {Promise<boolean>}
- */
-function listens(port) {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: "127.0.0.1" });
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
-}
-
 /** A private RabbitMQ with the user `guest`, the password `guest` and the vhost `/`. */
 export class RabbitmqServer extends ServerProcess {
   /** @type {Control} */
@@ -138,21 +119,6 @@ export class RabbitmqServer extends ServerProcess {
     super(options);
     this.#control = control;
     this.#tlsPort = tlsPort;
-  }
-
-  /**
-   * Starts the node and resolves when it listens on both ports: it opens the one for TLS last.
-   *
-   * @override
-   * @returns {Promise<void>}
-   */
-  async start() {
-    await super.start();
-    const deadline = Date.now() + LISTEN_TIMEOUT_MS;
-    while (!(await listens(this.#tlsPort))) {
-      if (Date.now() > deadline) throw new Error(`rabbitmq-server does not listen on its TLS port:\n${this.logTail()}`);
-      await sleep(LISTEN_POLL_MS);
-    }
   }
 
   /** @returns {number} its TLS port, for clients with a certificate. */
@@ -221,6 +187,7 @@ export async function startRabbitmq({ config = "", plugins = [] } = {}) {
       folder,
       hello: AMQP_HEADER,
       isReady: (answer) => answer[0] === METHOD_FRAME,
+      lastPort: tlsPort,
       env: withoutOthers(environment),
       startTimeoutMs: 120_000,
       stopTimeoutMs: 30_000,

@@ -21,6 +21,7 @@ const LOG_TAIL_CHARACTERS = 2_000;
  * @property {string} folder its data; removed by `stop`.
  * @property {Buffer} hello sent to the port to check whether the server is ready.
  * @property {(answer: Buffer) => boolean} isReady checks the first bytes of the answer.
+ * @property {number} [lastPort] another port, which the server opens after `port`: it is ready when this one accepts connections too.
  * @property {NodeJS.Signals} [stopSignal] shuts it down; default SIGTERM.
  * @property {NodeJS.Signals} [lastSignal] ends it when this process is gone; default `stopSignal`.
  * @property {NodeJS.ProcessEnv} [env]
@@ -114,13 +115,13 @@ export class ServerProcess {
 
   /** @returns {Promise<void>} */
   async #untilReady() {
-    const { name, port, hello, isReady, startTimeoutMs = 60_000 } = this.#options;
+    const { name, port, hello, isReady, lastPort, startTimeoutMs = 60_000 } = this.#options;
     const deadline = Date.now() + startTimeoutMs;
     for (;;) {
       await sleep(POLL_MS);
       if (this.#child === undefined) throw this.#failure ?? new Error(`${name} ended at once:\n${this.logTail()}`);
       const answer = await ask(port, hello);
-      if (answer !== undefined && isReady(answer)) return;
+      if (answer !== undefined && isReady(answer) && (lastPort === undefined || (await accepts(lastPort)))) return;
       if (Date.now() > deadline) throw new Error(`${name} was not ready after ${startTimeoutMs} ms:\n${this.logTail()}`);
     }
   }
@@ -205,5 +206,20 @@ function ask(port, hello) {
     socket.once("data", (data) => finish(data));
     socket.once("error", () => finish(undefined));
     socket.once("close", () => finish(undefined));
+  });
+}
+
+/**
+ * @param {number} port on loopback.
+ * @returns {Promise<boolean>} whether somebody listens on it.
+ */
+function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
   });
 }
