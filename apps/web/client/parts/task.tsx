@@ -151,7 +151,8 @@ export function TaskCell({ task, line, children }: TaskCellProps): JSX.Element {
 function inner(text: string | null, open: string, close: string): string {
   const trimmed = text?.trim() ?? "";
   if (!trimmed.startsWith(open)) return trimmed;
-  return trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed.endsWith("...") ? trimmed.slice(1) : trimmed;
+  if (trimmed.endsWith(close)) return trimmed.slice(1, -1).replace(/,$/, "");
+  return trimmed.endsWith("...") ? trimmed.slice(1) : trimmed;
 }
 
 /** What a task was called with, in one line. */
