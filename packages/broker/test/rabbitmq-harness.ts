@@ -22,6 +22,16 @@ export function rabbitmqServers(url: string): readonly RabbitmqServer[] {
   return parsed.url.servers;
 }
 
+/** Publishes events of the types `task-<prefix>0`, `task-<prefix>1` and so on, each alone in its message, and waits until the broker has them. */
+export async function publishEvents(channel: ConfirmChannel, count: number, prefix: string): Promise<void> {
+  for (let id = 0; id < count; id++) {
+    const event = { type: `task-${prefix}${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 };
+    const properties = { contentType: "application/json", deliveryMode: 1 };
+    channel.publish(TOPOLOGY.exchange, "task.multi", Buffer.from(JSON.stringify(event)), properties);
+  }
+  await channel.waitForConfirms();
+}
+
 export class RabbitmqHarness implements EventSourceHarness {
   readonly context: TestContext = testContext();
   readonly options: RabbitmqOptions;

@@ -230,6 +230,6 @@ export class RabbitmqSession implements Session {
  */
 function cancellation({ heldMs }: RabbitmqConsumer, version: string | undefined): Error {
   return isSince(CANCELS_LATE_CONSUMERS, version) && heldMs >= MIN_CONSUMER_TIMEOUT_MS
-    ? new Error("the broker cancelled our consumer (was the queue deleted, or did an acknowledgement take longer than consumer_timeout?)")
+    ? new Error("the broker cancelled our consumer (was the queue deleted, or has an acknowledgement timed out (consumer_timeout)?)")
     : new QueueLostError("the broker cancelled our consumer (was the queue deleted?)");
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { RabbitmqSource } from "../../src/rabbitmq/source.ts";
 import { Recorder } from "../../src/testing/index.ts";
-import { TOPOLOGY, rabbitmqServers } from "../rabbitmq-harness.ts";
+import { TOPOLOGY, publishEvents, rabbitmqServers } from "../rabbitmq-harness.ts";
 import { testContext, type TestContext } from "../test-context.ts";
 
 const OUTAGE = 120_000;
@@ -41,11 +41,7 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
   async function publish(count: number, prefix: string): Promise<void> {
     const connection = await connect(server.url);
     const channel = await connection.createConfirmChannel();
-    for (let id = 0; id < count; id++) {
-      const event = { type: `task-${prefix}${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 };
-      channel.publish("celeryev", "task.multi", Buffer.from(JSON.stringify(event)), { contentType: "application/json", deliveryMode: 1 });
-    }
-    await channel.waitForConfirms();
+    await publishEvents(channel, count, prefix);
     await connection.close();
   }
 
@@ -66,10 +62,7 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
     recorder.messages[1]?.ack();
     expect(recorder.types).toEqual(["task-slow0", "task-slow0"]);
     expect(context.logs).toContainEqual(
-      expect.objectContaining({
-        msg: "broker connection lost, reconnecting",
-        reason: expect.stringMatching(/timed out|consumer_timeout/) as string,
-      }),
+      expect.objectContaining({ msg: "broker connection lost, reconnecting", reason: expect.stringContaining("timed out") as string }),
     );
     await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 10_000 });
     // The queue was not deleted.

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { RabbitmqSource } from "../../src/rabbitmq/source.ts";
 import { isSince, rabbitmqVersion } from "../../src/rabbitmq/version.ts";
 import { Recorder } from "../../src/testing/index.ts";
-import { TOPOLOGY, rabbitmqServers } from "../rabbitmq-harness.ts";
+import { TOPOLOGY, publishEvents, rabbitmqServers } from "../rabbitmq-harness.ts";
 import { testContext, type TestContext } from "../test-context.ts";
 
 const { queue, exchange } = TOPOLOGY;
@@ -42,18 +42,22 @@ async function start(url: string): Promise<RabbitmqSource> {
   return source;
 }
 
-async function publish(count: number): Promise<void> {
-  for (let id = 0; id < count; id++) {
-    const event = { type: `task-custom${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 };
-    channel.publish(exchange, "task.multi", Buffer.from(JSON.stringify(event)), { contentType: "application/json", deliveryMode: 1 });
-  }
-  await channel.waitForConfirms();
+/** Like an administrator. */
+async function makeQueue(type: "quorum" | "classic"): Promise<void> {
+  await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": type } });
+}
+
+/** Longer than the shortest time after which a broker cancels a consumer that does not acknowledge. */
+async function holdOneEvent(): Promise<void> {
+  await publishEvents(channel, 1, "held");
+  await recorder.waitFor(1);
+  await sleep(1_500);
 }
 
 it("loses nothing when receivers crash 25 times with the same messages", async () => {
   const first = await start(vhost.url);
   await first.stop();
-  await publish(EVENTS);
+  await publishEvents(channel, EVENTS, "custom");
   const proxy = await TcpProxy.start(Number(new URL(vhost.url).port));
   releases.push(() => proxy.stop());
   for (let crash = 1; crash <= CRASHES; crash++) await crashWithDeliveries(proxy);
@@ -76,29 +80,22 @@ async function crashWithDeliveries(proxy: TcpProxy): Promise<void> {
 }
 
 it("counts a gap when the queue of an administrator is deleted while a delivery is held for long", async () => {
-  const makeQueue = async (): Promise<unknown> => channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "quorum" } });
-  await makeQueue();
+  await makeQueue("quorum");
   const [url = ""] = await vhost.createUsers([documentedRabbitmqPermissions("sh receiver whose queue an administrator made")]);
   await start(url);
-  await publish(1);
-  await recorder.waitFor(1);
-  // Longer than the shortest time after which a broker cancels a consumer that does not acknowledge.
-  await sleep(1_500);
+  await holdOneEvent();
   await channel.deleteQueue(queue);
   await vi.waitFor(() => expect(context.health.report().components["broker"]).toMatch(/cannot declare queue/), { timeout: 15_000 });
-  await makeQueue();
+  await makeQueue("quorum");
   await vi.waitFor(async () => expect(await context.metric("broker_gaps_total")).toBe(1), { timeout: 15_000 });
 });
 
 it("counts a gap when the queue is declared again at once while a delivery is held for long, except on RabbitMQ 4.3", async () => {
-  const makeQueue = async (): Promise<unknown> => channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "classic" } });
-  await makeQueue();
+  await makeQueue("classic");
   await start(vhost.url);
-  await publish(1);
-  await recorder.waitFor(1);
-  await sleep(1_500);
+  await holdOneEvent();
   await channel.deleteQueue(queue);
-  await makeQueue();
+  await makeQueue("classic");
   // Since 4.3 the receiver cannot tell this from a late acknowledgement.
   const gaps = isSince("4.3", rabbitmqVersion(administrator)) ? 0 : 1;
   await vi.waitFor(async () => expect(await context.metric("broker_gaps_total")).toBe(gaps), { timeout: 15_000 });
